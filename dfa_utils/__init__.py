@@ -1,0 +1,30 @@
+"""Helper package of the deepfake-audio notebooks: `.wav -> mel spectrogram (dB) -> CNN -> real (0) / fake (1)`.
+
+`score` always means P(fake), in [0, 1]: higher = more likely fake. Label 1 = fake.
+"""
+
+import importlib
+
+try:
+    import torchaudio  # noqa: F401
+except (ImportError, OSError, RuntimeError) as error:
+    raise ImportError(
+        f"torch and torchaudio do not fit together here ({error}). torchaudio 2.11 is its last release and needs torch "
+        "2.11; in a terminal: python -m pip install torch==2.11.0 torchaudio==2.11.0 'torchcodec==0.11.*'"
+    ) from error
+
+_PUBLIC = {
+    "AudioError": "audio",
+    "Config": "config",
+    "Detector": "inference",
+    "Prediction": "inference",
+    "load_audio": "audio",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name):
+    """Import a public name from its module when it is first used."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'dfa_utils' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"dfa_utils.{_PUBLIC[name]}"), name)

@@ -1,0 +1,95 @@
+"""Every setting of a detector, with its unit, in one frozen dataclass."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the front end, the network and its training; a checkpoint carries the one it was made with.
+
+    Raises ValueError, naming the field, for a value that cannot work.
+    """
+
+    # Waveform
+    sample_rate: int = 16_000  # Hz; every clip is resampled to it
+    clip_seconds: float = 2.0  # s; what the network looks at in one go (Fake-or-Real's for-rerec clips last 2 s)
+    hop_seconds: float = 1.0  # s; step between the windows of a longer file
+
+    # Mel spectrogram
+    n_fft: int = 512  # samples; 32 ms, short enough for single glottal pulses of a low voice to show
+    hop_length: int = 160  # samples; 10 ms a frame
+    n_mels: int = 80  # bands
+    f_min: float = 20.0  # Hz
+    f_max: float = 8_000.0  # Hz; vocoders leave much of their trace high up
+    top_db: float = 80.0  # dB; what lies further below a clip's loudest point is floored
+    db_scale: float = 20.0  # dB; divides the mean-free spectrogram, so that the network sees values of about 1
+
+    # Network
+    model: str = "cnn"  # a name in dfa_utils.models.BACK_ENDS
+    channels: tuple[int, ...] = (24, 32, 64, 96, 128)  # feature maps after the stem and after each block
+    dropout: float = 0.2  # share of features dropped before the last layer
+
+    # Training
+    epochs: int = 12  # passes over the larger class
+    batch_size: int = 32  # clips, half of them real
+    learning_rate: float = 2e-3  # peak of the one-cycle schedule
+    weight_decay: float = 1e-2
+    gradient_norm: float = 1.0  # gradients are clipped to this length
+    patience: int = 12  # epochs without a lower validation loss before training stops
+    seed: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "channels", tuple(self.channels))
+        for field in fields(self):
+            self._check(field.name, getattr(self, field.name))
+        if not self.f_min < self.f_max <= self.sample_rate / 2:
+            raise ValueError(f"f_max must lie above f_min and at or below {self.sample_rate / 2} Hz, got {self.f_max}")
+        if self.batch_size % 2:
+            raise ValueError(f"batch_size must be even (half real, half fake), got {self.batch_size}")
+
+    @staticmethod
+    def _check(name, value):
+        may_be_zero = name in ("f_min", "dropout", "weight_decay", "seed")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, str):
+                continue
+            if not math.isfinite(number) or number < 0 or (number == 0 and not may_be_zero):
+                raise ValueError(f"{name} must be {'at least' if may_be_zero else 'above'} 0, got {value}")
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples in one window."""
+        return round(self.clip_seconds * self.sample_rate)
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one window's start to the next."""
+        return round(self.hop_seconds * self.sample_rate)
+
+    @property
+    def frames(self) -> int:
+        """Spectrogram columns of one window."""
+        return 1 + self.clip_samples // self.hop_length
+
+    def scaled_to(self, n_clips: int) -> "Config":
+        """The same settings with epochs and batch size that suit a training set of `n_clips` clips.
+
+        About 25,000 clip presentations, within 12 to 40 epochs: the fixture gets many short epochs, Fake-or-Real 12.
+        """
+        epochs = min(40, max(12, round(25_000 / max(n_clips, 1))))
+        return replace(self, epochs=epochs, batch_size=16 if n_clips < 500 else 32)
+
+    def to_json(self) -> str:
+        """All fields as one JSON object."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        """The inverse of `to_json`; ValueError names fields that this version does not know."""
+        values = json.loads(text)
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown settings {sorted(unknown)}: written by another version of dfa_utils")
+        return cls(**values)
