@@ -1,0 +1,189 @@
+"""From a file to samples: float32, mono, one sample rate; whole, in blocks, or in windows.
+
+libsndfile (the soundfile package) reads wav, flac, ogg, mp3 and their kin, about 20 times faster on short clips than
+`torchaudio.load`, which starts an FFmpeg decoder for each file. `torchaudio.load` reads the rest (m4a, aac, webm, mp4).
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+
+SILENCE = 2 / 32768  # peak below which there is nothing to judge: the last bit of 16
+_UNKNOWN_LENGTH = 0xFFFFFF00  # data sizes from here on are what a writer puts that does not know the length yet
+
+
+class AudioError(ValueError):
+    """A file that cannot be used; the message names it and the cure."""
+
+
+def load_audio(path, sample_rate: int = 16_000) -> torch.Tensor:
+    """Read one file as float32 mono [T] at `sample_rate` Hz, full scale = 1; channels are averaged.
+
+    Raises AudioError for a file that is missing, empty, truncated, not audio, or holds NaN or infinite samples.
+    """
+    blocks = list(stream_audio(path, sample_rate, block_seconds=math.inf))
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+
+def stream_audio(path, sample_rate: int = 16_000, block_seconds: float = 30.0) -> Iterator[torch.Tensor]:
+    """Yield what `load_audio` returns in consecutive blocks [about block_seconds * sample_rate], in constant memory.
+
+    Joined, the blocks equal `load_audio`'s result. Raises the same errors, when the bad part is reached.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise AudioError(f"{path}: a folder without audio files; give a file, or a folder that holds some")
+    if not path.is_file():
+        raise AudioError(f"{path}: no such file; check the path")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again")
+    mono = (_mono(path, block) for block in _decode(path, block_seconds))
+    empty = True
+    for block in resample_blocks(mono, sample_rate):
+        empty = False
+        yield block
+    if empty:
+        raise AudioError(f"{path}: the file holds no samples; record or export it again")
+
+
+def resample_blocks(blocks: Iterable[tuple[torch.Tensor, int]], sample_rate: int) -> Iterator[torch.Tensor]:
+    """Resample consecutive blocks ([T], Hz) to `sample_rate` Hz as if they were one waveform.
+
+    Each block is resampled together with its neighbours' edges, as far as torchaudio's sinc kernel reaches. An odd
+    rate (44,101 Hz) is taken as a ratio of small numbers, at most 1e-5 off: its exact kernel would fill memory.
+    """
+    held, done, new, old = torch.empty(0), 0, 1, 1  # held[:done] was resampled before and is context now
+    for block, rate in blocks:
+        if rate == sample_rate:
+            yield block
+            continue
+        new, old = Fraction(sample_rate, rate).limit_denominator(1000).as_integer_ratio()
+        margin = old * math.ceil(16 * max(1, old / new) / old)  # samples of context, whole periods of the ratio
+        held = torch.cat([held, block])
+        ready = (len(held) - margin) // old * old
+        if ready >= max(done, margin):
+            yield _resampler(old, new)(held)[done * new // old : ready * new // old]
+            held, done = held[ready - margin :], margin
+    if len(held) > done:
+        yield _resampler(old, new)(held)[done * new // old :]
+
+
+def windows(blocks: Iterable[torch.Tensor], size: int, hop: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """Cut consecutive blocks [T] into windows: (start in samples, window [size]), `hop` samples apart.
+
+    The last window ends where the waveform ends; a waveform shorter than `size` is repeated to fill one window.
+    """
+    held, begin, start = torch.empty(0), 0, 0  # held[0] is sample `begin`; the next window begins at `start`
+    for block in blocks:
+        held = torch.cat([held, block])
+        while start - begin + size <= len(held):
+            held, begin = held[start - begin :], start
+            yield begin, held[:size]
+            start += hop
+    length = begin + len(held)
+    if length < size:
+        yield 0, fit_length(held, size)
+    elif begin + size < length:
+        yield length - size, held[-size:]
+
+
+def fit_length(waveform: torch.Tensor, size: int, start: int | None = None) -> torch.Tensor:
+    """Cut [T] to [size] from sample `start` (None: from the middle), or repeat it where it is shorter."""
+    if len(waveform) < size:
+        return waveform.repeat(math.ceil(size / max(len(waveform), 1)))[:size]
+    start = (len(waveform) - size) // 2 if start is None else start
+    return waveform[start : start + size]
+
+
+def is_silent(waveform: torch.Tensor) -> bool:
+    """Whether [T] holds nothing but a constant, to the last bit of 16."""
+    return bool((waveform - waveform.mean()).abs().max() < SILENCE)
+
+
+def _decode(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
+    """Blocks [T, channels] at the file's own rate, with that rate."""
+    try:
+        file = soundfile.SoundFile(path)
+    except soundfile.LibsndfileError:
+        yield from _decode_with_ffmpeg(path, block_seconds)
+        return
+    with file:
+        _refuse_truncated(path, file)
+        frames = -1 if math.isinf(block_seconds) else int(block_seconds * file.samplerate)
+        while len(block := _read(path, file, frames)):
+            yield block, file.samplerate
+
+
+def _read(path: Path, file: soundfile.SoundFile, frames: int):
+    try:
+        return file.read(frames, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{path}: the audio data are damaged or cut off ({error}); fetch the file again") from error
+
+
+def _refuse_truncated(path: Path, file: soundfile.SoundFile) -> None:
+    """libsndfile shortens a cut-off wav without a word, but its log tells."""
+    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    promised, held = map(int, sizes.groups()) if sizes else (0, 0)
+    if held < promised < _UNKNOWN_LENGTH:
+        raise AudioError(f"{path}: truncated: {promised} bytes of audio promised, {held} there; fetch the file again")
+
+
+def _decode_with_ffmpeg(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
+    decoders = _require_ffmpeg(path)
+    try:
+        if math.isinf(block_seconds):
+            samples, rate = torchaudio.load(path)
+            yield samples.T.numpy(), rate
+        else:
+            yield from _torchcodec_blocks(decoders.AudioDecoder(path), block_seconds)
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, AudioError):
+            raise
+        raise AudioError(
+            f"{path}: neither libsndfile nor FFmpeg finds audio in it; it is damaged or something else under an "
+            "audio name: open it in a player, or convert it to wav"
+        ) from error
+
+
+def _torchcodec_blocks(decoder, seconds: float) -> Iterator[tuple[np.ndarray, int]]:
+    """In steps of `seconds`, the last one open-ended; a recording whose header tells no duration comes in one block."""
+    start, end = 0.0, decoder.metadata.duration_seconds_from_header or 0.0
+    while start is not None:
+        stop = start + seconds if start + seconds < end else None
+        block = decoder.get_samples_played_in_range(start, stop)
+        yield block.data.T.numpy(), block.sample_rate
+        start = stop
+
+
+def _require_ffmpeg(path: Path):
+    try:
+        import torchcodec.decoders
+    except (ImportError, OSError, RuntimeError) as error:
+        raise AudioError(
+            f"{path}: libsndfile cannot read it, and FFmpeg, which reads m4a, aac, webm and mp4, is not at hand "
+            "(or torchcodec is missing). Install it: `apt-get install ffmpeg`, `conda install -c conda-forge ffmpeg` "
+            "or `brew install ffmpeg`; or convert the file to wav. If it is no audio file at all, leave it out"
+        ) from error
+    return torchcodec.decoders
+
+
+def _mono(path: Path, decoded: tuple[np.ndarray, int]) -> tuple[torch.Tensor, int]:
+    samples, rate = decoded
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: holds samples that are NaN or infinite; export it again as 16-bit wav")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)  # [T, channels] -> [T]
+    return torch.from_numpy(np.ascontiguousarray(mono)), rate
+
+
+@lru_cache
+def _resampler(old: int, new: int) -> torchaudio.transforms.Resample:
+    return torchaudio.transforms.Resample(old, new)

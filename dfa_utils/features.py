@@ -1,0 +1,51 @@
+"""From a waveform to a mel spectrogram in dB, for a whole batch at a time, on the model's device."""
+
+import torch
+from torch import nn
+from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
+
+from dfa_utils.config import Config
+
+
+class LogMel(nn.Module):
+    """Waveform -> mel spectrogram in dB. Gain and DC offset of a clip, and the other clips of its batch, do not show.
+
+    Shape: [B, T] -> [B, 1, n_mels, 1 + T // hop_length]; a clip shorter than n_fft is repeated to n_fft samples.
+    Slaney's mel scale and area norm, and reflected edges, as in librosa. 0 dB is the power of a clip whose RMS is 1.
+    Raises ValueError for any other number of dimensions, or no samples.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.mel = MelSpectrogram(
+            config.sample_rate,
+            n_fft=config.n_fft,
+            hop_length=config.hop_length,
+            f_min=config.f_min,
+            f_max=config.f_max,
+            n_mels=config.n_mels,
+            mel_scale="slaney",
+            norm="slaney",
+        )
+        self.to_db = AmplitudeToDB("power", top_db=config.top_db)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        if waveform.ndim != 2 or waveform.shape[1] == 0:
+            raise ValueError(f"LogMel takes waveforms [B, T] with T > 0, got {tuple(waveform.shape)}")
+        with torch.autocast(waveform.device.type, enabled=False):  # a spectrum in bf16 loses its quiet parts
+            waveform = normalise_waveform(waveform.float())
+            repeats = -(-self.mel.n_fft // waveform.shape[1])
+            power = self.mel(waveform.repeat(1, repeats))  # [B, n_mels, frames]
+            return self.to_db(power.unsqueeze(1))  # [B, 1, n_mels, frames]: top_db then counts for each clip alone
+
+
+def normalise_waveform(waveform: torch.Tensor) -> torch.Tensor:
+    """Remove the mean and set the RMS of each clip [..., T] to 1; silence stays silence."""
+    waveform = waveform - waveform.mean(dim=-1, keepdim=True)
+    rms = waveform.square().mean(dim=-1, keepdim=True).sqrt()
+    return waveform / rms.clamp(min=1e-8)
+
+
+def standardise(db: torch.Tensor, scale: float) -> torch.Tensor:
+    """Take each clip's mean from its spectrogram [B, 1, n_mels, frames] in dB and divide by `scale` dB."""
+    return (db - db.mean(dim=(2, 3), keepdim=True)) / scale

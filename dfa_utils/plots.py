@@ -1,0 +1,173 @@
+"""Every figure of the notebooks. Each function draws on `ax` (None: a new one) and returns it.
+
+Real is blue and fake is orange, everywhere. `names` are the words for the two classes, in the order real, fake.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from dfa_utils import metrics
+
+COLOURS = ("#0072B2", "#D55E00")  # real, fake: apart for colour-blind readers too
+NAMES = ("real", "fake")
+STYLE = {
+    "figure.dpi": 72,  # keeps an executed notebook below 1 MB
+    "font.size": 11,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.fontsize": 9,
+    "axes.titlesize": 11,
+}
+CHANCE = {"color": "0.6", "linestyle": "--", "linewidth": 1}
+
+
+def set_style() -> None:
+    """Give all figures of this session the look of the series."""
+    plt.rcParams.update(STYLE)
+
+
+def plot_waveform(waveform, sample_rate: int, label: int | None = None, ax: Axes | None = None) -> Axes:
+    """Samples [T], full scale (FS) = 1, over time in s; coloured by `label`."""
+    ax = ax or plt.gca()
+    ax.plot(np.arange(len(waveform)) / sample_rate, waveform, linewidth=0.6, color=_colour(label))
+    ax.set(xlabel="time (s)", ylabel="amplitude (FS)", xlim=(0, len(waveform) / sample_rate))
+    return ax
+
+
+def plot_spectrogram(
+    db, hop_seconds: float, ax: Axes | None = None, bands="mel band", unit="dB", cmap="magma", limit=None
+) -> Axes:
+    """An image [bands, frames] with a bar for its unit; `bands` labels the axis, or gives its top in Hz.
+
+    `limit` (dB) draws a difference: white at 0, symmetric colours up to it.
+    """
+    ax = ax or plt.gca()
+    db = np.asarray(db)
+    top, label = (db.shape[0], bands) if isinstance(bands, str) else (bands / 1000, "frequency (kHz)")
+    style = {"cmap": cmap} if limit is None else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    extent = (0, db.shape[1] * hop_seconds, 0, top)
+    image = ax.imshow(db, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **style)
+    ax.figure.colorbar(image, ax=ax, label=unit)
+    ax.set(xlabel="time (s)", ylabel=label)
+    ax.grid(False)
+    return ax
+
+
+def plot_counts(manifest, names=NAMES, ax: Axes | None = None) -> Axes:
+    """Bars: clips of each class in each split."""
+    ax = sns.countplot(manifest, x="split", hue="label", palette=list(COLOURS), ax=ax or plt.gca())
+    for bars in ax.containers:
+        ax.bar_label(bars)
+    ax.legend(ax.get_legend_handles_labels()[0], names)
+    ax.set(xlabel="split", ylabel="clips")
+    return ax
+
+
+def plot_cue(values, labels, name: str, names=NAMES, ax: Axes | None = None) -> Axes:
+    """One number a clip: its spread in each class, and in the title its AUC; far from 0.5 means that it tells."""
+    ax = ax or plt.gca()
+    values, labels = np.asarray(values, dtype=float), np.asarray(labels)
+    parts = [values[labels == 0], values[labels == 1]]
+    for x, (part, colour) in enumerate(zip(parts, COLOURS, strict=True)):
+        jitter = np.linspace(-0.2, 0.2, len(part)) if len(part) > 1 else [0]
+        ax.plot(x + np.asarray(jitter), part, ".", color=colour, alpha=0.6, markersize=4)
+    ax.boxplot(parts, positions=[0, 1], widths=0.5, showfliers=False, medianprops={"color": "black"})
+    ax.set_xticks([0, 1], names)
+    ax.set(ylabel=name, title=f"AUC {metrics.roc_auc(labels, values):.2f}")
+    return ax
+
+
+def plot_history(history, column: str, ax: Axes | None = None) -> Axes:
+    """One column of a run's history on validation over the epochs, and its twin on training where there is one."""
+    ax = ax or plt.gca()
+    if f"train_{column}" in history:
+        ax.plot(history.epoch, history[f"train_{column}"], "o-", markersize=3, color="0.4", label="training")
+    ax.plot(history.epoch, history[column], "o-", markersize=3, color="#009E73", label="validation")
+    chance = {"loss": np.log(2), "accuracy": 0.5, "eer": 0.5}[column]
+    ax.axhline(chance, label="chance", **CHANCE)
+    if column != "loss":
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ylabel = {"loss": "cross-entropy (nats)", "accuracy": "accuracy", "eer": "equal error rate"}[column]
+    ax.set(xlabel="epoch", ylabel=ylabel, ylim=(0, None))
+    ax.legend()
+    return ax
+
+
+def plot_confusion(matrix, title: str = "", names=NAMES, ax: Axes | None = None) -> Axes:
+    """Counts [2, 2] (row = truth, column = verdict), coloured by their share of the row."""
+    matrix = np.asarray(matrix)
+    share = matrix / matrix.sum(axis=1, keepdims=True)
+    rows = [name.replace(" (", "\n(") for name in names]
+    style = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar_kws": {"label": "share of the true class"}}
+    ax = sns.heatmap(share, annot=matrix, fmt="d", xticklabels=NAMES, yticklabels=rows, ax=ax or plt.gca(), **style)
+    ax.set_yticks(ax.get_yticks(), rows, rotation=90, va="center")
+    ax.set(xlabel="called", ylabel="truth", title=title)
+    ax.grid(False)
+    return ax
+
+
+def plot_scores(labels, scores, threshold: float, title: str = "", names=NAMES, ax: Axes | None = None) -> Axes:
+    """Histogram of the scores of each class, and the threshold."""
+    ax = ax or plt.gca()
+    labels, scores, bins = np.asarray(labels), np.asarray(scores), np.linspace(0, 1, 21)
+    for label, name in enumerate(names):
+        ax.hist(scores[labels == label], bins, color=COLOURS[label], alpha=0.6, label=name)
+    ax.axvline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.2f}")
+    ax.set(xlabel="score = P(fake)", ylabel="clips", title=title)
+    ax.legend()
+    return ax
+
+
+def plot_roc(curves: dict, ax: Axes | None = None) -> Axes:
+    """ROC of each {name: (labels, scores)}: hits against false alarms, with chance."""
+    ax = ax or plt.gca()
+    for name, (labels, scores) in curves.items():
+        false_alarm, miss, _ = metrics.error_rates(labels, scores)
+        ax.plot(false_alarm, 1 - miss, label=f"{name}, AUC {metrics.roc_auc(labels, scores):.3f}")
+    ax.plot([0, 1], [0, 1], label="chance", **CHANCE)
+    ax.set(xlabel="false alarm rate (reals called fake)", ylabel="hit rate (fakes called fake)")
+    ax.legend()
+    return ax
+
+
+def plot_det(curves: dict, ax: Axes | None = None) -> Axes:
+    """DET of each {name: (labels, scores)}: misses against false alarms on normal-deviate axes, with chance."""
+    from scipy.stats import norm
+
+    ax = ax or plt.gca()
+    for name, (labels, scores) in curves.items():
+        false_alarm, miss, _ = metrics.error_rates(labels, scores)
+        rate = metrics.eer(labels, scores)[0]
+        ax.plot(*norm.ppf(np.clip([false_alarm, miss], 1e-3, 1 - 1e-3)), label=f"{name}, EER {rate:.1%}")
+    ends = norm.ppf([1e-3, 1 - 1e-3])
+    ax.plot(ends, ends[::-1], label="chance", **CHANCE)
+    ticks = np.array([0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999])
+    ax.set_xticks(norm.ppf(ticks), [f"{t:.1%}" for t in ticks], rotation=45)
+    ax.set_yticks(norm.ppf(ticks), [f"{t:.1%}" for t in ticks])
+    ax.set(xlabel="false alarm rate", ylabel="miss rate", xlim=ends, ylim=ends)
+    ax.legend()
+    return ax
+
+
+def plot_over_time(prediction, window_seconds: float, ax: Axes | None = None) -> Axes:
+    """P(fake) of each window of a recording over time, and the threshold."""
+    ax = ax or plt.gca()
+    middle = prediction.times + min(window_seconds, prediction.seconds) / 2
+    ax.plot(middle, prediction.scores, ".-", color="0.4")
+    above = prediction.scores >= prediction.threshold
+    for label, part in enumerate((~above, above)):
+        ax.plot(middle[part], prediction.scores[part], "o", color=COLOURS[label], label=f"window called {NAMES[label]}")
+    ax.axhline(prediction.threshold, label=f"threshold {prediction.threshold:.2f}", **CHANCE)
+    ax.set(xlabel="time (s)", ylabel="score = P(fake)", xlim=(0, prediction.seconds), ylim=(-0.05, 1.05))
+    ax.legend()
+    return ax
+
+
+def _colour(label: int | None) -> str:
+    return "0.3" if label is None else COLOURS[label]
