@@ -1,0 +1,85 @@
+"""A detector in one safetensors file: its tensors, and its config and figures as JSON in the header. No pickle."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from dfa_utils.config import Config
+from dfa_utils.models import SpectrogramDetector, build_model
+
+SHIPPED = Path(__file__).parent / "weights" / "detector.safetensors"
+TRAINING_STATE = "optimizer."  # tensors under this prefix belong to the training loop, not to the detector
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names it and the cure."""
+
+
+def runs_folder() -> Path:
+    """Where training runs lie: $DFA_RUNS, or `runs` in the current folder."""
+    return Path(os.environ.get("DFA_RUNS", "runs"))
+
+
+def save_checkpoint(path, model: SpectrogramDetector, info: dict, tensors: dict | None = None) -> None:
+    """Write model, config, `info` (what JSON can hold) and further `tensors` atomically to one file."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()} | (tensors or {})
+    header = {"config": model.config.to_json(), "info": json.dumps(info)}
+    write_atomically(path, save(state, metadata=header))
+
+
+def load_checkpoint(path, device="cpu") -> tuple[SpectrogramDetector, dict]:
+    """Read a detector, in evaluation mode on `device`, and its `info`.
+
+    `path` is a file, a run's folder (its best.safetensors) or a folder of runs (the newest). Raises CheckpointError.
+    """
+    file = find_checkpoint(path)
+    header, tensors = read_tensors(file)
+    model = build_model(config=Config.from_json(header["config"]))
+    try:
+        model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(TRAINING_STATE)})
+    except RuntimeError as error:
+        raise CheckpointError(f"{file}: its weights do not fit its own config; train it again ({error})") from error
+    return model.to(device).eval(), json.loads(header["info"])
+
+
+def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Header and tensors of a checkpoint file; CheckpointError if it is damaged or not one of ours."""
+    try:
+        with safe_open(file, framework="pt") as content:
+            header = content.metadata() or {}
+            names = content.keys()
+            tensors = {name: content.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{file}: damaged or not a safetensors file ({error}); copy it again or retrain"
+        ) from error
+    if not {"config", "info"} <= set(header):
+        raise CheckpointError(f"{file}: no config in its header, so not written by dfa_utils; choose another file")
+    return header, tensors
+
+
+def find_checkpoint(path) -> Path:
+    """The checkpoint file that `path` stands for; CheckpointError, with the way to train one, if there is none."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    found = [*path.glob("best.safetensors"), *path.glob("*/best.safetensors")]
+    if not found:
+        raise CheckpointError(
+            f"{path}: no checkpoint there. Train one: python -m dfa_utils train --data ROOT, or run "
+            "notebooks/03_train_cnn.ipynb; then give its folder"
+        )
+    return max(found, key=lambda file: file.stat().st_mtime_ns)
+
+
+def write_atomically(path, content: bytes) -> None:
+    """Put `content` at `path` in one step: a reader, or a kill, meets the old file or the new one, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

@@ -1,0 +1,108 @@
+"""The detector: front end and network in one module, so that no checkpoint meets other features than it was trained on.
+
+Waveform in, two logits out, in the order real, fake.
+"""
+
+from dataclasses import replace
+from itertools import islice, pairwise
+
+import torch
+from torch import nn
+
+from dfa_utils.audio import is_silent
+from dfa_utils.config import Config
+from dfa_utils.features import LogMel, standardise
+
+
+class ConvBlock(nn.Sequential):
+    """3x3 convolution, batch norm, ReLU, maximum over 2x2: [B, C_in, F, T] -> [B, C_out, F/2, T/2], rounded up."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__(
+            nn.Conv2d(c_in, c_out, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(c_out),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2, ceil_mode=True),
+        )
+
+
+class CNN(nn.Module):
+    """Spectrogram [B, 1, n_mels, frames] -> logits [B, 2] (real, fake), for any number of frames.
+
+    The first convolution already steps by 2 in both directions, which quarters the arithmetic of all that follows.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, config.channels[0], kernel_size=5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(config.channels[0]),
+            nn.ReLU(inplace=True),
+        )
+        self.blocks = nn.Sequential(*(ConvBlock(c_in, c_out) for c_in, c_out in pairwise(config.channels)))
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(2 * config.channels[-1], 2)
+
+    def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        x = self.stem(spectrogram)  # [B, C0, n_mels/2, frames/2]
+        x = self.blocks(x)  # [B, C, n_mels/32, frames/32]
+        x = x.mean(dim=2)  # [B, C, frames/32]
+        x = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)  # [B, 2C]: how it sounds on the whole, and at its oddest
+        return self.head(self.dropout(x))  # [B, 2]
+
+
+BACK_ENDS = {"cnn": CNN}
+
+
+class SpectrogramDetector(nn.Module):
+    """Front end and back end in one: waveform [B, T] at config.sample_rate Hz -> logits [B, 2] (real, fake)."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.front_end = LogMel(config)
+        self.back_end = BACK_ENDS[config.model](config)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        db = self.front_end(waveform)  # [B, 1, n_mels, frames]
+        return self.back_end(standardise(db, self.config.db_scale))  # [B, 2]
+
+    @torch.inference_mode()
+    def predict_proba(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Softmax of the logits, [B, 2]: P(real), P(fake), computed in evaluation mode."""
+        was_training = self.training
+        probabilities = self.eval()(waveform).softmax(dim=1)
+        self.train(was_training)
+        return probabilities
+
+
+def score_windows(model: SpectrogramDetector, windows, batch_size: int = 32):
+    """P(fake) of (key, window [T]) pairs of one length, read lazily: yields (key, score) in the same order.
+
+    Silent windows are passed over: there is nothing in them to judge.
+    """
+    device = next(model.parameters()).device
+    audible = ((key, window) for key, window in windows if not is_silent(window))
+    while batch := list(islice(audible, batch_size)):
+        keys, waveforms = zip(*batch, strict=True)
+        scores = model.predict_proba(torch.stack(waveforms).to(device))[:, 1]  # [B]
+        yield from zip(keys, scores.tolist(), strict=True)
+
+
+def build_model(name: str | None = None, config: Config | None = None) -> SpectrogramDetector:
+    """A fresh detector by the name of its back end (None: the config's), seeded by config.seed.
+
+    Raises ValueError that lists the known names.
+    """
+    config = config or Config()
+    config = replace(config, model=name or config.model)
+    if config.model not in BACK_ENDS:
+        raise ValueError(f"no model called {config.model!r}; known: {', '.join(sorted(BACK_ENDS))}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return SpectrogramDetector(config)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Numbers that training may change."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,0 +1,57 @@
+import os
+import time
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dfa_utils.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, save_checkpoint
+from dfa_utils.models import build_model
+
+
+@pytest.fixture
+def saved(tmp_path, tiny_config):
+    model = build_model(config=tiny_config)
+    save_checkpoint(tmp_path / "run" / "best.safetensors", model, {"threshold": 0.25})
+    return tmp_path / "run", model
+
+
+def test_a_detector_comes_back_whole(saved, tiny_config):
+    folder, model = saved
+    loaded, info = load_checkpoint(folder)
+    assert loaded.config == tiny_config
+    assert info == {"threshold": 0.25}
+    assert not loaded.training
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
+    )
+
+
+def test_a_folder_of_runs_gives_the_newest(saved, tmp_path, tiny_config):
+    save_checkpoint(tmp_path / "later" / "best.safetensors", build_model(config=tiny_config), {})
+    os.utime(tmp_path / "later" / "best.safetensors", (time.time() + 60,) * 2)
+    assert find_checkpoint(tmp_path).parent.name == "later"
+
+
+def test_no_file_is_left_beside_the_checkpoint(saved):
+    assert [p.name for p in saved[0].iterdir()] == ["best.safetensors"]
+
+
+def test_nothing_there_says_how_to_train(tmp_path):
+    with pytest.raises(CheckpointError, match="dfa_utils train"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "foreign", "other config"])
+def test_a_damaged_file_is_named(saved, tmp_path, damage, tiny_config):
+    path = saved[0] / "best.safetensors"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:2_000])
+    elif damage == "text":
+        path.write_text("not a checkpoint")
+    elif damage == "foreign":
+        save_file({"weight": torch.zeros(3)}, path)
+    else:
+        save_checkpoint(path, build_model(config=tiny_config), {}, {"stray": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match=r"best\.safetensors"):
+        load_checkpoint(path)

@@ -1,0 +1,120 @@
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import tone
+
+from dfa_utils.config import Config
+from dfa_utils.data import (
+    BalancedBatches,
+    ClipDataset,
+    DataError,
+    find_unusable,
+    fingerprint,
+    make_loader,
+    scan,
+    set_epoch,
+)
+
+COUNTS = {("training", 0): 12, ("training", 1): 12, ("validation", 0): 6, ("validation", 1): 6, ("testing", 0): 6,
+          ("testing", 1): 6}  # fmt: skip
+
+
+def counts(manifest):
+    return manifest.groupby(["split", "label"]).size().to_dict()
+
+
+def test_the_folder_layout(tiny_manifest):
+    assert counts(tiny_manifest) == COUNTS
+
+
+def test_other_names_upper_case_and_a_folder_around(tiny_root, tmp_path):
+    for split, name in (("training", "TRAIN"), ("validation", "Val"), ("testing", "test")):
+        for label in ("real", "fake"):
+            shutil.copytree(tiny_root / split / label, tmp_path / "for-rerecorded" / name / label.upper())
+    assert counts(scan(tmp_path)) == COUNTS
+
+
+def test_a_csv_with_systems_and_speakers(tiny_root, tmp_path):
+    rows = [f"{p.relative_to(tiny_root)},{p.parts[-3]},{p.parts[-2]},s,v" for p in tiny_root.rglob("*.wav")]
+    rows.append("elsewhere.wav,real_only,real,s,v")
+    (tiny_root / "list.csv").write_text("path,split,label,system,speaker\n" + "\n".join(rows))
+    manifest = scan(tiny_root / "list.csv")
+    (tiny_root / "list.csv").unlink()
+    assert counts(manifest) == COUNTS
+    assert set(manifest.system) == {"s"}
+
+
+def test_what_is_missing_is_named(tiny_root, tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        scan(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no folder called training"):
+        scan(tmp_path)
+    shutil.copytree(tiny_root, tmp_path / "a")
+    shutil.rmtree(tmp_path / "a" / "validation" / "fake")
+    with pytest.raises(DataError, match="no usable fake clip for validation"):
+        scan(tmp_path / "a")
+
+
+def test_unusable_files_are_left_out_and_named(tiny_root, tmp_path):
+    shutil.copytree(tiny_root, tmp_path / "a")
+    folder = tmp_path / "a" / "training" / "real"
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("no audio")
+    soundfile.write(folder / "silent.wav", np.zeros(8_000), 16_000)
+    with pytest.warns(UserWarning, match="left out 3 of 51 clips") as caught:
+        manifest = scan(tmp_path / "a")
+    assert all(name in str(caught[0].message) for name in ("empty.wav", "text.wav", "silent.wav"))
+    assert counts(manifest) == COUNTS
+    assert len(find_unusable(manifest.path)) == 0
+
+
+def test_labels_that_mean_nothing_are_refused(tmp_path):
+    (tmp_path / "manifest.csv").write_text("path,split,label\na.wav,training,maybe\n")
+    with pytest.raises(DataError, match="maybe"):
+        scan(tmp_path)
+
+
+def test_the_fingerprint_follows_the_data_and_not_the_place(tiny_root, tiny_manifest, tmp_path):
+    shutil.copytree(tiny_root, tmp_path / "b")
+    assert fingerprint(scan(tmp_path / "b")) == fingerprint(tiny_manifest)
+    assert fingerprint(tiny_manifest[1:]) != fingerprint(tiny_manifest)
+    assert fingerprint(tiny_manifest.assign(label=1)) != fingerprint(tiny_manifest)
+
+
+def test_the_dataset_cuts_and_repeats(tiny_manifest):
+    for seconds in (0.25, 1.0):
+        config = Config(clip_seconds=seconds)
+        wave, label = ClipDataset(tiny_manifest, config)[0]
+        assert wave.shape == (config.clip_samples,)
+        assert label == tiny_manifest.label[0]
+
+
+def test_crops_follow_from_seed_epoch_and_index(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(np.random.default_rng(0), seconds=3), 16_000)
+    import pandas as pd
+
+    manifest = pd.DataFrame({"path": [str(tmp_path / "a.wav")], "label": [0]})
+    dataset, twin = (ClipDataset(manifest, Config(clip_seconds=1.0), train=True) for _ in range(2))
+    assert torch.equal(dataset[0][0], twin[0][0])
+    twin.epoch = 1
+    assert not torch.equal(dataset[0][0], twin[0][0])
+
+
+def test_batches_are_balanced_and_use_every_clip_of_the_larger_class():
+    labels = [0] * 10 + [1] * 3
+    batches = list(BalancedBatches(labels, batch_size=4, seed=0))
+    assert len(batches) == len(BalancedBatches(labels, batch_size=4, seed=0)) == 5
+    assert all(sum(labels[i] for i in batch) * 2 == len(batch) for batch in batches)
+    assert {i for batch in batches for i in batch} == set(range(13))
+
+
+def test_a_loader_repeats_exactly_and_shuffles_each_epoch(tiny_manifest, tiny_config):
+    training = tiny_manifest[tiny_manifest.split == "training"]
+    first, second = (make_loader(ClipDataset(training, tiny_config, train=True)) for _ in range(2))
+    pairs = zip(first, second, strict=True)
+    assert all(torch.equal(a, b) and torch.equal(x, y) for (a, x), (b, y) in pairs)
+    set_epoch(second, 1)
+    assert not torch.equal(next(iter(first))[0], next(iter(second))[0])

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from dfa_utils.config import Config
+from dfa_utils.models import build_model, count_parameters, score_windows
+
+generator = torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model().eval()
+
+
+def test_size(model):
+    assert 100_000 <= count_parameters(model) <= 500_000
+
+
+@pytest.mark.parametrize("samples", [1, 400, 8_000, 32_000, 100_000])
+def test_any_length_gives_two_logits(model, samples):
+    assert model(torch.randn(2, samples, generator=generator)).shape == (2, 2)
+
+
+def test_probabilities_are_a_softmax_and_leave_the_mode_alone(model):
+    model.train()
+    proba = model.predict_proba(torch.randn(3, 8_000, generator=generator))
+    assert torch.allclose(proba.sum(dim=1), torch.ones(3))
+    assert model.training
+    model.eval()
+
+
+def test_gain_and_offset_do_not_change_the_verdict(model):
+    wave = torch.randn(2, 16_000, generator=generator) * 0.05
+    expected = model.predict_proba(wave)
+    for changed in (wave * 10, wave * 0.1, wave + 0.1):
+        assert torch.allclose(model.predict_proba(changed), expected, atol=1e-4)
+
+
+def test_gradients_reach_every_parameter():
+    model = build_model()
+    cross_entropy(model(torch.randn(4, 16_000, generator=generator)), torch.tensor([0, 1, 0, 1])).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_one_batch_can_be_learnt_by_heart():
+    model = build_model(config=Config(dropout=0.0))
+    waves, labels = torch.randn(8, 8_000, generator=generator), torch.tensor([0, 1] * 4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = cross_entropy(model(waves), labels)
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.05
+
+
+def test_one_seed_one_model():
+    first, second, other = (build_model(config=Config(seed=s)).back_end.head.weight for s in (1, 1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_unknown_names_list_the_known():
+    with pytest.raises(ValueError, match="known: cnn"):
+        build_model("transformer")
+
+
+def test_windows_are_scored_in_order_whatever_the_batch_and_silence_is_passed_over(model):
+    waves = torch.randn(7, 8_000, generator=generator)
+    waves[3] = 0
+    pairs = list(enumerate(waves))
+    small, large = (dict(score_windows(model, pairs, batch_size=b)) for b in (2, 32))
+    assert list(small) == [0, 1, 2, 4, 5, 6]
+    assert small == pytest.approx(large, abs=1e-5)
