@@ -1,0 +1,160 @@
+"""The committed fixture: layout, reproducibility, no nuisance cue, unseen voices and a vocoder in testing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from sklearn.metrics import roc_auc_score
+
+from dfa_utils import toy
+
+ROOT = Path(__file__).parents[1] / "data" / "toy"
+SAMPLES = int(toy.SECONDS * toy.SAMPLE_RATE)
+COUNTS = {"training": 20, "validation": 10, "testing": 14}
+
+
+@pytest.fixture(scope="module")
+def manifest() -> pd.DataFrame:
+    return pd.read_csv(ROOT / "manifest.csv")
+
+
+@pytest.fixture(scope="module")
+def waves(manifest) -> np.ndarray:
+    """All committed clips [88, T]."""
+    return np.stack([soundfile.read(ROOT / path)[0] for path in manifest["path"]])
+
+
+def edges(wave: np.ndarray) -> tuple[int, int]:
+    """Leading and trailing silence, in 10 ms frames more than 20 dB below the loudest one."""
+    level = wave.reshape(-1, 160).std(axis=1)
+    loud = np.flatnonzero(level > 0.1 * level.max())
+    return loud[0], len(level) - 1 - loud[-1]
+
+
+CUES = {
+    "rms": np.std,
+    "peak": lambda wave: np.abs(wave).max(),
+    "crest factor": lambda wave: np.abs(wave).max() / wave.std(),
+    "dc": np.mean,
+    "size of dc": lambda wave: abs(wave.mean()),
+    "leading silence": lambda wave: edges(wave)[0],
+    "trailing silence": lambda wave: edges(wave)[1],
+}
+
+
+def test_files_are_those_of_the_manifest(manifest):
+    assert list(manifest.columns) == ["path", "split", "label", "system", "speaker"]
+    assert sorted(manifest["path"]) == sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.wav"))
+    folders = manifest["path"].str.split("/", expand=True)
+    assert (folders[0] == manifest["split"]).all()
+    assert (folders[1] == manifest["label"]).all()
+
+
+@pytest.mark.parametrize("split", COUNTS)
+def test_counts(manifest, split):
+    labels = manifest[manifest["split"] == split]["label"]
+    assert labels.value_counts().to_dict() == {"real": COUNTS[split], "fake": COUNTS[split]}
+
+
+def test_format_and_size(manifest):
+    for path in manifest["path"]:
+        info = soundfile.info(ROOT / path)
+        assert (info.samplerate, info.channels, info.frames, info.subtype) == (toy.SAMPLE_RATE, 1, SAMPLES, "PCM_16")
+    assert sum(p.stat().st_size for p in ROOT.rglob("*") if p.is_file()) <= 6e6
+
+
+def test_manifest_is_the_plan(manifest):
+    pd.testing.assert_frame_equal(manifest, toy.plan()[list(manifest.columns)], check_dtype=False)
+
+
+@pytest.mark.parametrize("system", [toy.REAL_SYSTEM, *toy.VOCODERS])
+def test_committed_clips_can_be_made_again(system):
+    table = toy.plan()
+    for _, row in table[table["system"] == system].iloc[[0, -1]].iterrows():
+        committed, _ = soundfile.read(ROOT / row["path"], dtype="int16")
+        assert np.abs(toy.render(row) * 32767 - committed).max() <= 2.5  # 2 LSB after rounding
+
+
+def test_systems(manifest):
+    real = manifest["label"] == "real"
+    assert set(manifest["system"][real]) == {toy.REAL_SYSTEM}
+    assert set(manifest["system"][~real]) == set(toy.VOCODERS)
+
+
+def test_testing_holds_unseen_voices_and_an_unseen_vocoder(manifest):
+    voices = manifest.groupby("split")["speaker"].agg(set)
+    systems = manifest.groupby("split")["system"].agg(set)
+    assert not voices["training"] & voices["validation"]
+    assert not voices["testing"] & (voices["training"] | voices["validation"])
+    assert systems["validation"] <= systems["training"]
+    assert systems["testing"] - systems["training"] == {toy.UNSEEN}
+    unseen = manifest["system"] == toy.UNSEEN
+    assert unseen.sum() == COUNTS["testing"] // 2
+
+
+def test_both_classes_have_the_same_voices(manifest):
+    for _, split in manifest.groupby("split"):
+        counts = split.groupby("label")["speaker"].value_counts().unstack("label")
+        assert (counts["real"] == counts["fake"]).all()
+
+
+@pytest.mark.parametrize("cue", CUES)
+def test_no_nuisance_cue_gives_the_class_away(manifest, waves, cue):
+    auc = roc_auc_score(manifest["label"] == "fake", [CUES[cue](wave) for wave in waves])
+    assert abs(auc - 0.5) <= 0.15
+
+
+def test_no_clip_is_clipped_silent_or_a_copy(waves):
+    assert np.abs(waves).max() < 0.99
+    assert waves.std(axis=1).min() > 0.01
+    unit = (waves - waves.mean(axis=1, keepdims=True)) / waves.std(axis=1, keepdims=True)
+    assert np.abs(unit @ unit.T / SAMPLES - np.eye(len(unit))).max() < 0.5
+
+
+def test_a_clip_depends_on_seed_and_index_alone():
+    first = toy.make_clip(30)
+    toy.make_clip(3)
+    np.testing.assert_array_equal(first, toy.make_clip(30))
+    assert first.dtype == np.float32
+    assert first.shape == (SAMPLES,)
+    assert not np.array_equal(first, toy.make_clip(31))
+    assert not np.array_equal(first, toy.make_clip(30, seed=1))
+
+
+@pytest.mark.parametrize("pitch", [100.0, 200.0])
+def test_a_voice_speaks_at_its_pitch(pitch):
+    voice = toy.Voice("test", pitch, tract=1, jitter=0, shimmer=0, breath=0, open_quotient=0.6, rate=1, melody=0.01)
+    frames = toy._frames(toy.speak(voice, np.random.default_rng(0)), 640, 160)
+    found = toy._pitch(frames)
+    assert np.median(found[found > 0]) == pytest.approx(pitch, rel=0.06)  # declination moves it by less than a semitone
+
+
+def test_resonator_has_the_response_of_theory():
+    centre, width, samples = 1000.0, 100.0, 16_000
+    impulse = np.eye(1, samples)[0]
+    tracks = np.full((1, samples // toy.BLOCK), centre)
+    response = np.abs(np.fft.rfft(toy._resonate(impulse, tracks, np.array([width]))))  # 1 Hz per bin
+    assert response[0] == pytest.approx(1, abs=1e-6)
+    assert response.argmax() == pytest.approx(centre, abs=5)
+    assert np.ptp(np.flatnonzero(response > response.max() / np.sqrt(2))) == pytest.approx(width, rel=0.05)
+
+
+@pytest.mark.parametrize("name", toy.VOCODERS)
+def test_vocoders_keep_length_and_loudness_contour_but_not_the_waveform(name):
+    wave = toy.speak(toy.make_voice(0), np.random.default_rng(0), seconds=1.5)
+    coded = toy.VOCODERS[name](wave, np.random.default_rng(0))
+    assert coded.shape == wave.shape
+    assert np.isfinite(coded).all()
+    contours = [x[:24_000].reshape(-1, 800).std(axis=1) for x in (wave, coded)]  # 50 ms
+    assert np.corrcoef(contours)[0, 1] > 0.8
+    assert np.corrcoef(wave, coded)[0, 1] < 0.9
+
+
+def test_command_line_writes_the_whole_set(tmp_path, manifest):
+    subprocess.run([sys.executable, "-m", "dfa_utils.toy", tmp_path / "toy"], check=True, cwd=ROOT.parents[1])
+    written = {p.relative_to(tmp_path / "toy").as_posix() for p in (tmp_path / "toy").rglob("*") if p.is_file()}
+    assert written == {"manifest.csv", *manifest["path"]}
