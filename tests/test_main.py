@@ -1,0 +1,88 @@
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import hiss, tone
+
+from dfa_utils.__main__ import main
+from dfa_utils.data import scan
+from dfa_utils.train import fit
+
+
+@pytest.fixture(scope="module")
+def run(tiny_config, tiny_root, tmp_path_factory):
+    return str(fit(tiny_config, scan(tiny_root), tmp_path_factory.mktemp("cli") / "a").folder)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / "a.wav", tone(rng), 16_000)
+    soundfile.write(tmp_path / "in" / "b.mp3", np.stack([hiss(rng, 1)] * 2, axis=1), 44_100)
+    (tmp_path / "in" / "c.wav").touch()
+    soundfile.write(tmp_path / "in" / "d.wav", np.zeros(8_000), 16_000)
+    (tmp_path / "in" / "notes.txt").write_text("left alone")
+    return tmp_path / "in"
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_train_writes_a_run_and_says_where(tiny_root, tmp_path, capsys):
+    assert main(["train", "--data", str(tiny_root), "--run", str(tmp_path / "r"), "--epochs", "1"]) == 0
+    assert str(tmp_path / "r") in capsys.readouterr().out
+    assert (tmp_path / "r" / "best.safetensors").exists()
+
+
+def test_evaluate_prints_the_figures_of_every_split_and_writes_scores(run, tiny_root, tmp_path, capsys):
+    assert main(["evaluate", "--data", str(tiny_root), "--checkpoint", run, "--out", str(tmp_path / "s.csv")]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("training", "validation", "testing", "accuracy", "F1", "EER", "called fake"))
+    assert len(rows_of(tmp_path / "s.csv")) == 48
+
+
+def test_predict_writes_a_row_for_every_file_and_reports_failures(run, folder, tmp_path, capsys):
+    assert main(["predict", "--checkpoint", run, "--out", str(tmp_path / "o.csv"), "--", str(folder)]) == 1
+    rows = rows_of(tmp_path / "o.csv")
+    assert list(rows[0]) == ["path", "score", "label", "seconds", "error"]
+    assert [row["path"].rsplit("/")[-1] for row in rows] == ["a.wav", "b.mp3", "c.wav", "d.wav"]
+    for row in rows[:2]:
+        assert len(row["score"].split(".")[1]) == 9
+        assert 0 <= float(row["score"]) <= 1
+        assert row["label"] in ("real", "fake")
+        assert not row["error"]
+    assert float(rows[0]["seconds"]) == 0.5
+    assert "empty" in rows[2]["error"]
+    assert "silent" in rows[3]["error"]
+    assert "a.wav: " in capsys.readouterr().out
+
+
+def test_predict_succeeds_when_every_file_does(run, folder):
+    assert main(["predict", str(folder / "a.wav"), "--checkpoint", run]) == 0
+
+
+@pytest.mark.parametrize("path", ["nowhere.wav", "empty_folder"])
+def test_a_path_with_nothing_in_it_is_a_failed_row(run, path, tmp_path, capsys):
+    (tmp_path / "empty_folder").mkdir()
+    assert main(["predict", "--checkpoint", run, str(tmp_path / path)]) == 1
+    assert path in capsys.readouterr().out
+
+
+def test_what_cannot_start_is_one_line_on_stderr(tmp_path, capsys):
+    assert main(["evaluate", "--data", str(tmp_path / "nowhere"), "--checkpoint", str(tmp_path)]) == 2
+    assert main(["train", "--data", str(tmp_path / "nowhere")]) == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 2
+    assert all(line.startswith("error: ") for line in errors)
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "dfa_utils", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "predict" in done.stdout

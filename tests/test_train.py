@@ -1,0 +1,119 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dfa_utils.checkpoint import load_checkpoint, read_tensors
+from dfa_utils.data import fingerprint
+from dfa_utils.inference import Detector
+from dfa_utils.train import fit, newest_run
+
+SCRIPT = "import sys; from dfa_utils import train, data, config; " \
+         "train.fit(config.Config.from_json(sys.argv[1]), data.scan(sys.argv[2]), sys.argv[3])"  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tiny_manifest, tiny_config, tmp_path_factory):
+    return fit(tiny_config, tiny_manifest, tmp_path_factory.mktemp("runs") / "first")
+
+
+def tensors(folder, name="last"):
+    return read_tensors(folder / f"{name}.safetensors")[1]
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_it_learns_what_is_easy(tiny_manifest, tiny_config, tmp_path):
+    history = fit(replace(tiny_config, epochs=8), tiny_manifest, tmp_path / "a").history
+    assert history.eer.min() == 0
+    assert history.loss.iloc[-1] < history.loss.iloc[0]
+
+
+def test_a_run_leaves_its_checkpoints_and_its_history(run, tiny_manifest):
+    assert sorted(p.name for p in run.folder.iterdir()) == ["best.safetensors", "history.csv", "last.safetensors"]
+    assert len((run.folder / "history.csv").read_text().splitlines()) == 1 + len(run.epochs)
+    info = load_checkpoint(run.folder)[1]
+    assert info["data"] == fingerprint(tiny_manifest)
+    assert 0 < Detector.load(run.folder).threshold < 1
+
+
+def test_the_best_checkpoint_is_the_best_epochs(run):
+    info = json.loads(read_tensors(run.folder / "best.safetensors")[0]["info"])
+    assert info["epoch"] == run.best + 1
+
+
+def test_one_seed_one_result(run, tiny_config, tiny_manifest, tmp_path):
+    again = fit(tiny_config, tiny_manifest, tmp_path / "again")
+    other = fit(replace(tiny_config, seed=1), tiny_manifest, tmp_path / "other")
+    assert same(tensors(run.folder), tensors(again.folder))
+    assert not same(tensors(run.folder), tensors(other.folder))
+
+
+def test_training_leaves_the_global_generator_alone(tiny_config, tiny_manifest, tmp_path):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    fit(replace(tiny_config, epochs=1), tiny_manifest, tmp_path / "a")
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_a_killed_run_ends_with_the_same_weights(run, tiny_root, tiny_config, tmp_path):
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-c", SCRIPT, tiny_config.to_json(), str(tiny_root), str(folder)]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 120
+    while not (folder / "last.safetensors").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert len(json.loads(read_tensors(folder / "last.safetensors")[0]["info"])["epochs"]) < tiny_config.epochs
+    subprocess.run(command, check=True)
+    assert same(tensors(run.folder), tensors(folder))
+    assert same(tensors(run.folder, "best"), tensors(folder, "best"))
+
+
+def test_a_finished_run_is_returned_as_it_is(run, tiny_config, tiny_manifest):
+    before = (run.folder / "last.safetensors").stat().st_mtime_ns
+    assert fit(tiny_config, tiny_manifest, run.folder).epochs == run.epochs
+    assert (run.folder / "last.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_configuration_or_other_data_are_refused(run, tiny_config, tiny_manifest):
+    with pytest.raises(ValueError, match="choose another folder"):
+        fit(replace(tiny_config, learning_rate=1e-4), tiny_manifest, run.folder)
+    with pytest.raises(ValueError, match="choose another folder"):
+        fit(tiny_config, tiny_manifest[1:], run.folder)
+
+
+def test_patience_ends_a_run_that_gets_no_better(tiny_config, tiny_manifest, tmp_path):
+    config = replace(tiny_config, epochs=30, patience=2, learning_rate=1e-12)
+    run = fit(config, tiny_manifest, tmp_path / "a")
+    assert len(run.epochs) == run.best + 3 < 30
+
+
+def test_the_newest_run_on_these_data_is_found(run, tiny_manifest):
+    assert newest_run(fingerprint(tiny_manifest), run.folder.parent) == run.folder
+    assert newest_run("other", run.folder.parent) is None
+
+
+def test_two_processes_train_one_model(tiny_root, tiny_config, tmp_path):
+    lines = [
+        "from accelerate import Accelerator",
+        "a = Accelerator()",
+        "assert a.num_processes == 2",
+        *SCRIPT.split("; "),
+    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29577"]
+    (tmp_path / "script.py").write_text("\n".join([*lines, "a.end_training()"]))
+    command = [*launch, tmp_path / "script.py", tiny_config.to_json(), tiny_root, tmp_path / "run"]
+    subprocess.run(command, check=True, env=os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"})
+    info = json.loads(read_tensors(tmp_path / "run" / "last.safetensors")[0]["info"])
+    assert len(info["epochs"]) == tiny_config.epochs
