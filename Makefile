@@ -1,0 +1,45 @@
+# The two commands: `make run` and `make test`. Each makes what it needs, from a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
+SAMPLES := data/toy/testing/real/voice15-060.wav data/toy/testing/fake/voice15-075.wav
+EXECUTE := $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.record_timing=False
+export TQDM_DISABLE := 1
+export JUPYTER_PLATFORM_DIRS := 1
+
+.PHONY: run test notebooks clean
+.DEFAULT_GOAL := run
+
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+run: export DFA_RUNS := $(CURDIR)/build/runs
+run: $(READY)
+	rm -rf build && mkdir -p build
+	$(EXECUTE) --to notebook --output-dir build $(NOTEBOOKS)
+	$(BIN)/jupyter nbconvert --log-level=WARN --to html build/*.ipynb
+	$(BIN)/python -m dfa_utils predict --checkpoint $(DFA_RUNS) $(SAMPLES)
+	@echo "Executed notebooks and their HTML pages: $(CURDIR)/build"
+
+test: export DFA_RUNS := $(CURDIR)/build/test-runs
+test: $(READY)
+	rm -rf $(DFA_RUNS)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/python -m pytest
+
+# Refresh what is committed of the outputs: each notebook in a fresh kernel on data/toy, and the picture of the README.
+notebooks: export DFA_RUNS := $(CURDIR)/build/runs
+notebooks: $(READY)
+	rm -rf build
+	$(EXECUTE) --to notebook --inplace $(NOTEBOOKS)
+	$(BIN)/jupyter nbconvert --log-level=WARN --to markdown --output-dir build/pictures notebooks/05_inference.ipynb
+	cp build/pictures/05_inference_files/*.png data/over_time.png
+
+clean:
+	rm -rf build runs $(VENV)
