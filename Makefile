@@ -8,6 +8,7 @@ SAMPLES := data/toy/testing/real/voice15-060.wav data/toy/testing/fake/voice15-0
 EXECUTE := $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.record_timing=False
 export TQDM_DISABLE := 1
 export JUPYTER_PLATFORM_DIRS := 1
+unexport DFA_DATA
 
 .PHONY: run test notebooks clean
 .DEFAULT_GOAL := run

@@ -10,7 +10,7 @@ try:
 except (ImportError, OSError, RuntimeError) as error:
     raise ImportError(
         f"torch and torchaudio do not fit together here ({error}). torchaudio 2.11 is its last release and needs torch "
-        "2.11; in a terminal: python -m pip install torch==2.11.0 torchaudio==2.11.0 'torchcodec==0.11.*'"
+        '2.11; in a terminal: python -m pip install torch==2.11.0 torchaudio==2.11.0 "torchcodec==0.11.*"'
     ) from error
 
 _PUBLIC = {

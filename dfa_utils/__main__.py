@@ -18,6 +18,8 @@ COLUMNS = ("path", "score", "label", "seconds", "error")
 def main(arguments=None) -> int:
     """Run one command; the exit status: 0 = all well, 1 = some file failed, 2 = it could not start."""
     options = parser().parse_args(arguments)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter of a file name goes on
     try:
         return options.command(options)
     except (ValueError, OSError) as error:  # AudioError, CheckpointError, DataError: each names the file and the cure
@@ -99,7 +101,7 @@ def predict(options) -> int:
     from tqdm.auto import tqdm
 
     detector, failed = Detector.load(options.checkpoint), 0
-    with open(options.out, "w", newline="", buffering=1) if options.out else nullcontext() as file:
+    with _writer(options.out) if options.out else nullcontext() as file:
         if file:
             csv.writer(file).writerow(COLUMNS)
         for path, result in tqdm(detector.predict_files(_expand(options.paths)), disable=not sys.stderr.isatty()):
@@ -108,6 +110,11 @@ def predict(options) -> int:
             if file:
                 csv.writer(file).writerow(_row(path, result))
     return int(failed > 0)
+
+
+def _writer(path: str):
+    """A CSV file that is written line by line, so that a kill loses nothing that was printed."""
+    return open(path, "w", newline="", buffering=1, encoding="utf-8", errors="backslashreplace")
 
 
 def _expand(paths) -> list[Path]:

@@ -1,7 +1,7 @@
 """From a file to samples: float32, mono, one sample rate; whole, in blocks, or in windows.
 
-libsndfile (the soundfile package) reads wav, flac, ogg, mp3 and their kin, about 20 times faster on short clips than
-`torchaudio.load`, which starts an FFmpeg decoder for each file. `torchaudio.load` reads the rest (m4a, aac, webm, mp4).
+libsndfile (the soundfile package) reads wav, flac, ogg, mp3 and their kin. `torchaudio.load` starts an FFmpeg decoder
+for each file, which takes about 20 times as long for a wav of 2 s; it reads the rest (m4a, aac, webm, mp4).
 """
 
 import math
@@ -17,7 +17,7 @@ import torch
 import torchaudio
 
 SILENCE = 2 / 32768  # peak below which there is nothing to judge: the last bit of 16
-_UNKNOWN_LENGTH = 0xFFFFFF00  # data sizes from here on are what a writer puts that does not know the length yet
+_UNKNOWN_LENGTH = 0x7FFFF000  # data sizes from here on are what writers into a pipe put, who do not know the length
 
 
 class AudioError(ValueError):
@@ -39,12 +39,7 @@ def stream_audio(path, sample_rate: int = 16_000, block_seconds: float = 30.0) -
     Joined, the blocks equal `load_audio`'s result. Raises the same errors, when the bad part is reached.
     """
     path = Path(path)
-    if path.is_dir():
-        raise AudioError(f"{path}: a folder without audio files; give a file, or a folder that holds some")
-    if not path.is_file():
-        raise AudioError(f"{path}: no such file; check the path")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again")
+    _refuse_missing(path)
     mono = (_mono(path, block) for block in _decode(path, block_seconds))
     empty = True
     for block in resample_blocks(mono, sample_rate):
@@ -57,15 +52,16 @@ def stream_audio(path, sample_rate: int = 16_000, block_seconds: float = 30.0) -
 def resample_blocks(blocks: Iterable[tuple[torch.Tensor, int]], sample_rate: int) -> Iterator[torch.Tensor]:
     """Resample consecutive blocks ([T], Hz) to `sample_rate` Hz as if they were one waveform.
 
-    Each block is resampled together with its neighbours' edges, as far as torchaudio's sinc kernel reaches. An odd
-    rate (44,101 Hz) is taken as a ratio of small numbers, at most 1e-5 off: its exact kernel would fill memory.
+    Each block is resampled together with its neighbours' edges, as far as torchaudio's sinc kernel reaches. The rates'
+    ratio is taken in numbers up to 2,000, or the kernel would fill memory: exact for every usual rate, at most 3e-4 off
+    for an odd one (44,101 Hz).
     """
     held, done, new, old = torch.empty(0), 0, 1, 1  # held[:done] was resampled before and is context now
     for block, rate in blocks:
         if rate == sample_rate:
             yield block
             continue
-        new, old = Fraction(sample_rate, rate).limit_denominator(1000).as_integer_ratio()
+        new, old = Fraction(sample_rate, rate).limit_denominator(2000).as_integer_ratio()
         margin = old * math.ceil(16 * max(1, old / new) / old)  # samples of context, whole periods of the ratio
         held = torch.cat([held, block])
         ready = (len(held) - margin) // old * old
@@ -103,16 +99,36 @@ def fit_length(waveform: torch.Tensor, size: int, start: int | None = None) -> t
     return waveform[start : start + size]
 
 
+def has_ffmpeg() -> bool:
+    """Whether torchcodec and an FFmpeg that it can use are installed, so that `torchaudio.load` works."""
+    try:
+        import torchcodec.decoders  # noqa: F401
+    except (ImportError, OSError, RuntimeError):
+        return False
+    return True
+
+
 def is_silent(waveform: torch.Tensor) -> bool:
     """Whether [T] holds nothing but a constant, to the last bit of 16."""
     return bool((waveform - waveform.mean()).abs().max() < SILENCE)
+
+
+def _refuse_missing(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise AudioError(f"{path}: no such file, or not readable ({error.strerror}); check the path") from error
+    if path.is_dir():
+        raise AudioError(f"{path}: a folder without audio files; give a file, or a folder that holds some")
+    if size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again")
 
 
 def _decode(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
     """Blocks [T, channels] at the file's own rate, with that rate."""
     try:
         file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError:
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless .raw
         yield from _decode_with_ffmpeg(path, block_seconds)
         return
     with file:
@@ -138,13 +154,13 @@ def _refuse_truncated(path: Path, file: soundfile.SoundFile) -> None:
 
 
 def _decode_with_ffmpeg(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
-    decoders = _require_ffmpeg(path)
+    _refuse_without_ffmpeg(path)
     try:
         if math.isinf(block_seconds):
             samples, rate = torchaudio.load(path)
             yield samples.T.numpy(), rate
         else:
-            yield from _torchcodec_blocks(decoders.AudioDecoder(path), block_seconds)
+            yield from _torchcodec_blocks(path, block_seconds)
     except (RuntimeError, ValueError) as error:
         if isinstance(error, AudioError):
             raise
@@ -154,8 +170,11 @@ def _decode_with_ffmpeg(path: Path, block_seconds: float) -> Iterator[tuple[np.n
         ) from error
 
 
-def _torchcodec_blocks(decoder, seconds: float) -> Iterator[tuple[np.ndarray, int]]:
+def _torchcodec_blocks(path: Path, seconds: float) -> Iterator[tuple[np.ndarray, int]]:
     """In steps of `seconds`, the last one open-ended; a recording whose header tells no duration comes in one block."""
+    from torchcodec.decoders import AudioDecoder
+
+    decoder = AudioDecoder(path)
     start, end = 0.0, decoder.metadata.duration_seconds_from_header or 0.0
     while start is not None:
         stop = start + seconds if start + seconds < end else None
@@ -164,16 +183,13 @@ def _torchcodec_blocks(decoder, seconds: float) -> Iterator[tuple[np.ndarray, in
         start = stop
 
 
-def _require_ffmpeg(path: Path):
-    try:
-        import torchcodec.decoders
-    except (ImportError, OSError, RuntimeError) as error:
+def _refuse_without_ffmpeg(path: Path) -> None:
+    if not has_ffmpeg():
         raise AudioError(
             f"{path}: libsndfile cannot read it, and FFmpeg, which reads m4a, aac, webm and mp4, is not at hand "
             "(or torchcodec is missing). Install it: `apt-get install ffmpeg`, `conda install -c conda-forge ffmpeg` "
             "or `brew install ffmpeg`; or convert the file to wav. If it is no audio file at all, leave it out"
-        ) from error
-    return torchcodec.decoders
+        )
 
 
 def _mono(path: Path, decoded: tuple[np.ndarray, int]) -> tuple[torch.Tensor, int]:

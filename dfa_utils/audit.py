@@ -12,8 +12,10 @@ from tqdm.auto import tqdm
 
 from dfa_utils import metrics
 from dfa_utils.audio import load_audio
+from dfa_utils.config import Config
 from dfa_utils.data import SPLITS
 
+SAMPLE_RATE = Config().sample_rate  # Hz
 CUES = {
     "rms_db": "RMS level (dBFS)",
     "peak_db": "peak level (dBFS)",
@@ -58,7 +60,7 @@ def shared_between_splits(manifest: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _measure_one(path: str) -> dict:
-    waveform = load_audio(path).numpy()
+    waveform = load_audio(path, SAMPLE_RATE).numpy()
     peak = np.abs(waveform).max()
     loud = np.flatnonzero(np.abs(waveform) > 0.01 * peak)
     ends = len(waveform) - (loud[-1] - loud[0] + 1) if len(loud) else len(waveform)
@@ -68,8 +70,8 @@ def _measure_one(path: str) -> dict:
         "rms_db": _decibels(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))),
         "peak_db": _decibels(peak),
         "dc": float(waveform.mean(dtype=np.float64)),
-        "seconds": len(waveform) / 16_000,
-        "silence": ends / 16_000,
+        "seconds": len(waveform) / SAMPLE_RATE,
+        "silence": ends / SAMPLE_RATE,
     }
 
 

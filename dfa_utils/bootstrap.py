@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+TRIO = ["torch==2.11.0", "torchaudio==2.11.0", "torchcodec==0.11.*"]  # the last releases that fit together
 LIGHT = {
     "accelerate": "accelerate",
     "librosa": "librosa",
@@ -24,7 +25,7 @@ def commands(colab: bool) -> list[list[str]]:
     checkout = str(Path(__file__).resolve().parents[1])
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     if not colab:
-        return [[*pip, checkout]]
+        return [[*pip, checkout, *([] if importlib.util.find_spec("torch") else TRIO)]]
     missing = [package for name, package in LIGHT.items() if importlib.util.find_spec(name) is None]
     return [[*pip, "--no-deps", checkout], *([[*pip, "--no-deps", *missing]] if missing else [])]
 

@@ -20,8 +20,10 @@ class CheckpointError(ValueError):
 
 
 def runs_folder() -> Path:
-    """Where training runs lie: $DFA_RUNS, or `runs` in the current folder."""
-    return Path(os.environ.get("DFA_RUNS", "runs"))
+    """Where training runs lie: $DFA_RUNS; else `runs` in the checkout around the current folder, or in the latter."""
+    here = Path.cwd()
+    home = next((p for p in [here, *here.parents] if (p / "dfa_utils" / "__init__.py").is_file()), here)
+    return Path(os.environ.get("DFA_RUNS", home / "runs"))
 
 
 def save_checkpoint(path, model: SpectrogramDetector, info: dict, tensors: dict | None = None) -> None:
@@ -38,11 +40,13 @@ def load_checkpoint(path, device="cpu") -> tuple[SpectrogramDetector, dict]:
     """
     file = find_checkpoint(path)
     header, tensors = read_tensors(file)
-    model = build_model(config=Config.from_json(header["config"]))
     try:
+        model = build_model(config=Config.from_json(header["config"]))
         model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(TRAINING_STATE)})
-    except RuntimeError as error:
-        raise CheckpointError(f"{file}: its weights do not fit its own config; train it again ({error})") from error
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: config and weights do not fit this version; train it again ({error})"
+        ) from error
     return model.to(device).eval(), json.loads(header["info"])
 
 
@@ -52,7 +56,7 @@ def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         with safe_open(file, framework="pt") as content:
             header = content.metadata() or {}
             names = content.keys()
-            tensors = {name: content.get_tensor(name) for name in names}
+            tensors = {name: content.get_tensor(name).clone() for name in names}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{file}: damaged or not a safetensors file ({error}); copy it again or retrain"
@@ -80,6 +84,6 @@ def write_atomically(path, content: bytes) -> None:
     """Put `content` at `path` in one step: a reader, or a kill, meets the old file or the new one, never a part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.part")
     temporary.write_bytes(content)
     os.replace(temporary, path)

@@ -1,5 +1,6 @@
 """Every setting of a detector, with its unit, in one frozen dataclass."""
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
@@ -80,6 +81,11 @@ class Config:
         """
         epochs = min(40, max(12, round(25_000 / max(n_clips, 1))))
         return replace(self, epochs=epochs, batch_size=16 if n_clips < 500 else 32)
+
+    @property
+    def digest(self) -> str:
+        """Six hex digits that change with any setting."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:6]
 
     def to_json(self) -> str:
         """All fields as one JSON object."""

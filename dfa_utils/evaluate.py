@@ -5,7 +5,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from dfa_utils import metrics
-from dfa_utils.audio import load_audio, windows
+from dfa_utils.audio import AudioError, load_audio, windows
 from dfa_utils.data import SPLITS
 from dfa_utils.models import SpectrogramDetector, score_windows
 
@@ -13,15 +13,17 @@ from dfa_utils.models import SpectrogramDetector, score_windows
 def score_clips(model: SpectrogramDetector, manifest: pd.DataFrame) -> pd.DataFrame:
     """The manifest with a column `score`: the mean P(fake) of each clip's windows, on the model's own device.
 
-    Raises AudioError, naming it, for a clip that cannot be read; `data.scan` leaves such clips out.
+    Raises AudioError, naming it, for a clip that cannot be read or is silent; `data.scan` leaves such clips out.
     """
     config = model.config
-    paths = tqdm(manifest.path, "scoring")
+    paths = tqdm(manifest.path, "scoring", leave=False)
     loaded = ((row, load_audio(path, config.sample_rate)) for row, path in enumerate(paths))
     cut = ((row, w) for row, x in loaded for _, w in windows([x], config.clip_samples, config.hop_samples))
-    rows, scores = zip(*score_windows(model, cut), strict=True)
-    mean = np.bincount(rows, scores, len(manifest)) / np.bincount(rows, minlength=len(manifest))
-    return manifest.assign(score=mean)
+    rows, scores = np.array(list(score_windows(model, cut)) or np.empty((0, 2))).T
+    counts = np.bincount(rows.astype(int), minlength=len(manifest))
+    if not counts.all():
+        raise AudioError(f"{manifest.path.iloc[int(np.argmin(counts))]}: silent throughout; leave it out")
+    return manifest.assign(score=np.bincount(rows.astype(int), scores) / counts)
 
 
 def choose_threshold(scores: pd.DataFrame) -> float:
@@ -54,7 +56,7 @@ def worst_mistakes(scores: pd.DataFrame, threshold: float, n: int = 4) -> pd.Dat
 def report(scores: pd.DataFrame, threshold: float) -> str:
     """The evaluation as text: figures of each split in percent, then the confusion matrices."""
     table = summarise(scores, threshold)
-    lines = [f"threshold {threshold:.3f} (equal error rates on validation)"]
+    lines = [f"threshold {threshold:.3f} (the checkpoint's own)"]
     for split, row in table.iterrows():
         lines += [
             f"{split:<11}{row.n_real:5.0f} real {row.n_fake:5.0f} fake  accuracy {row.accuracy:6.1%}  F1 {row.f1:6.1%}"

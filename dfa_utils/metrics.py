@@ -29,6 +29,14 @@ def f1(labels, scores, threshold: float = 0.5) -> float:
     return float(f1_score(labels, scores >= threshold, zero_division=0.0))
 
 
+def log_loss(labels, scores) -> float:
+    """Mean cross-entropy in nats of scores that are probabilities; ln 2 = 0.69 is what a coin gets."""
+    from sklearn.metrics import log_loss as cross_entropy
+
+    labels, scores = _checked(labels, scores)
+    return float(cross_entropy(labels, np.clip(scores, 1e-7, 1 - 1e-7), labels=[0, 1]))
+
+
 def confusion(labels, scores, threshold: float = 0.5) -> np.ndarray:
     """Counts [2, 2]: row = truth, column = verdict, in the order real, fake."""
     from sklearn.metrics import confusion_matrix
@@ -63,6 +71,7 @@ def eer(labels, scores) -> tuple[float, float]:
     midway between the two neighbouring scores.
     """
     false_alarm, miss, threshold = error_rates(labels, scores)
+    threshold[0] = threshold[1]  # infinity would be no threshold to work with
     gap = miss - false_alarm
     after = int(np.argmax(gap <= 0))
     share = gap[after - 1] / (gap[after - 1] - gap[after])

@@ -99,7 +99,7 @@ def build_model(name: str | None = None, config: Config | None = None) -> Spectr
     if config.model not in BACK_ENDS:
         raise ValueError(f"no model called {config.model!r}; known: {', '.join(sorted(BACK_ENDS))}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)
         return SpectrogramDetector(config)
 
 

@@ -67,7 +67,10 @@ def banner(manifest: pd.DataFrame) -> Markdown:
             "show how everything works; their numbers mean nothing for real deepfakes. Set `DFA_DATA`, or `USE_DRIVE` "
             "in Colab, to work on real speech."
         )
-    return Markdown(f"> **{len(manifest):,} clips** from your data set. The prose below is made from *its* numbers.")
+    return Markdown(
+        f"> **{len(manifest):,} clips** from your data set. Sentences with numbers are made from *these* clips; the "
+        "other prose was written with the toy data and Fake-or-Real in mind."
+    )
 
 
 def player(waveform, sample_rate: int) -> Audio:

@@ -79,7 +79,7 @@ def plot_cue(values, labels, name: str, names=NAMES, ax: Axes | None = None) -> 
         ax.plot(x + np.asarray(jitter), part, ".", color=colour, alpha=0.6, markersize=4)
     ax.boxplot(parts, positions=[0, 1], widths=0.5, showfliers=False, medianprops={"color": "black"})
     ax.set_xticks([0, 1], names)
-    ax.set(ylabel=name, title=f"AUC {metrics.roc_auc(labels, values):.2f}")
+    ax.set(xlabel="class", ylabel=name, title=f"AUC {metrics.roc_auc(labels, values):.2f}")
     return ax
 
 

@@ -1,24 +1,39 @@
 """The training loop: accelerate for the device and the processes, a state on disk after every epoch, exact resume.
 
-Order, crops and dropout follow from (seed, epoch) alone, so a killed run continues as if nothing had happened.
+Order, crops and dropout follow from (seed, epoch) alone, so a killed run continues as if nothing had happened: on a CPU
+to the last bit, on a GPU up to the order in which its kernels add.
 """
 
 import json
+import logging
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast, gather_object
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm.auto import tqdm
 
 from dfa_utils import metrics
-from dfa_utils.checkpoint import TRAINING_STATE, read_tensors, runs_folder, save_checkpoint, write_atomically
+from dfa_utils.checkpoint import (
+    TRAINING_STATE,
+    CheckpointError,
+    read_tensors,
+    runs_folder,
+    save_checkpoint,
+    write_atomically,
+)
 from dfa_utils.config import Config
 from dfa_utils.data import ClipDataset, fingerprint, make_loader, set_epoch
+from dfa_utils.evaluate import score_clips
 from dfa_utils.models import build_model
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -48,9 +63,10 @@ def fit(config: Config, manifest: pd.DataFrame, folder=None) -> Run:
     """Train a detector on the training split, watch it on the validation split, and return the run.
 
     A run that was stopped goes on where it was; a finished one is returned as it is. `folder` defaults to one named
-    after model and data below `runs_folder()`. Raises ValueError if it holds a run with other settings or other data.
+    after model, data and settings below `runs_folder()`. Raises ValueError if the folder holds a run with other
+    settings, other data or another number of processes, and if the loss is no number any more.
     """
-    folder = Path(folder or runs_folder() / f"{config.model}-{fingerprint(manifest)}-seed{config.seed}")
+    folder = Path(folder or runs_folder() / f"{config.model}-{fingerprint(manifest)}-{config.digest}")
     with torch.random.fork_rng():
         trainer = Trainer(config, manifest, folder)
         bar = tqdm(total=config.epochs, initial=len(trainer.run.epochs), desc="training")
@@ -67,17 +83,14 @@ class Trainer:
 
     def __init__(self, config: Config, manifest: pd.DataFrame, folder: Path):
         self.config, self.run, self.data = config, Run(folder), fingerprint(manifest)
-        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
-        split = {name: manifest[manifest.split == name] for name in ("training", "validation")}
-        self.train_loader = make_loader(ClipDataset(split["training"], config, train=True))
-        loaders = self.train_loader, make_loader(ClipDataset(split["validation"], config))
+        self.accelerator, self.validation = Accelerator(), manifest[manifest.split == "validation"]
+        on_cuda = self.accelerator.device.type == "cuda"
+        self.bf16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+        self.loader = make_loader(ClipDataset(manifest[manifest.split == "training"], config, train=True))
         model = build_model(config=config)
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.model, self.optimizer, self.training, self.validation = self.accelerator.prepare(
-            model, optimizer, *loaders
-        )
-        steps = config.epochs * len(self.training)
+        self.model, self.optimizer, self.batches = self.accelerator.prepare(model, optimizer, self.loader)
+        steps = config.epochs * len(self.batches)
         self.schedule = OneCycleLR(optimizer, config.learning_rate, total_steps=steps)
         if (folder / "last.safetensors").exists():
             self._resume(folder / "last.safetensors")
@@ -86,7 +99,7 @@ class Trainer:
         """One pass over the training split and one over the validation split; then everything is on disk."""
         epoch = len(self.run.epochs)
         torch.manual_seed(self.config.seed * 1_000_003 + epoch)
-        set_epoch(self.train_loader, epoch)
+        set_epoch(self.loader, epoch)
         row = {"epoch": epoch + 1, **self._train(), **self._validate()}
         self.run.epochs.append(row)
         if self.accelerator.is_main_process:
@@ -96,27 +109,32 @@ class Trainer:
 
     def _train(self) -> dict:
         self.model.train()
-        results = [self._step(waveforms, labels) for waveforms, labels in self.training]
+        results = [self._step(waveforms, labels) for waveforms, labels in self.batches]
         logits, labels = (torch.cat(parts) for parts in zip(*results, strict=True))
-        return {"train_" + name: value for name, value in _loss_and_accuracy(logits, labels).items()}
+        loss = cross_entropy(logits, labels).item()
+        if not math.isfinite(loss):
+            raise ValueError(f"the training loss became {loss}; start again with a lower learning rate")
+        return {"train_loss": loss, "train_accuracy": (logits.argmax(dim=1) == labels).float().mean().item()}
 
     def _step(self, waveforms, labels):
         """Forward, backward, clip, update; the logits [B, 2] and labels [B] of all processes."""
-        logits = self.model(waveforms)
+        with torch.autocast(waveforms.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.model(waveforms).float()
         self.accelerator.backward(cross_entropy(logits, labels))
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
-        return self.accelerator.gather_for_metrics((logits.detach().float(), labels))
+        return self.accelerator.gather((logits.detach(), labels))
 
-    @torch.inference_mode()
     def _validate(self) -> dict:
-        self.model.eval()
-        batches = [self.accelerator.gather_for_metrics((self.model(x).float(), y)) for x, y in self.validation]
-        logits, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        rate, self.threshold = metrics.eer(labels.cpu(), logits.softmax(dim=1)[:, 1].cpu())
-        return {**_loss_and_accuracy(logits, labels), "eer": rate}
+        """Score every validation clip as `Detector.predict` does, each process its share; the threshold follows."""
+        model, state = self.accelerator.unwrap_model(self.model), self.accelerator
+        broadcast(list(model.buffers()))  # batch norm's running means, which differ between processes
+        share = score_clips(model, self.validation.iloc[state.process_index :: state.num_processes])
+        labels, scores = np.array(gather_object(list(zip(share.label, share.score, strict=True)))).T
+        rate, self.threshold = metrics.eer(labels, scores)
+        return {"loss": metrics.log_loss(labels, scores), "accuracy": metrics.accuracy(labels, scores), "eer": rate}
 
     def _save(self, better: bool) -> None:
         """First the best checkpoint, then the state to resume from, then the table: any kill between is mended."""
@@ -126,33 +144,41 @@ class Trainer:
             save_checkpoint(folder / "best.safetensors", model, info)
         tensors, groups = _flatten(self.optimizer.state_dict())
         info |= {"epochs": self.run.epochs, "groups": groups, "schedule": self.schedule.state_dict()}
+        info["processes"] = self.accelerator.num_processes
         save_checkpoint(folder / "last.safetensors", model, info, tensors)
-        write_atomically(folder / "history.csv", self.run.history.to_csv(index=False).encode())
+        self._write_history()
+
+    def _write_history(self) -> None:
+        write_atomically(self.run.folder / "history.csv", self.run.history.to_csv(index=False).encode())
 
     def _resume(self, path: Path) -> None:
         header, tensors = read_tensors(path)
         info = json.loads(header["info"])
-        if header["config"] != self.config.to_json() or info["data"] != self.data:
-            raise ValueError(f"{path.parent} holds a run with other settings or other data; choose another folder")
+        mine = self.config.to_json(), self.data, self.accelerator.num_processes
+        if (header["config"], info["data"], info["processes"]) != mine:
+            what = "other settings, other data or another number of processes"
+            raise ValueError(f"{path.parent} holds a run with {what}; choose another folder")
         state = {name: value for name, value in tensors.items() if not name.startswith(TRAINING_STATE)}
         self.accelerator.unwrap_model(self.model).load_state_dict(state)
         self.optimizer.load_state_dict(_unflatten(tensors, info["groups"]))
         self.schedule.load_state_dict(info["schedule"])
         self.run.epochs = info["epochs"]
+        if self.accelerator.is_main_process:
+            self._write_history()
 
 
 def newest_run(data: str, folder=None) -> Path | None:
-    """The newest finished or unfinished run trained on the data with this fingerprint, or None."""
-    found = []
-    for path in Path(folder or runs_folder()).glob("*/best.safetensors"):
-        if json.loads(read_tensors(path)[0]["info"]).get("data") == data:
-            found.append(path)
+    """The newest run, finished or not, that was trained on the data with this fingerprint, or None."""
+    found = [path for path in Path(folder or runs_folder()).glob("*/best.safetensors") if _data_of(path) == data]
     return max(found, key=lambda p: p.stat().st_mtime_ns).parent if found else None
 
 
-def _loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> dict:
-    right = (logits.argmax(dim=1) == labels).float()
-    return {"loss": cross_entropy(logits, labels).item(), "accuracy": right.mean().item()}
+def _data_of(path: Path) -> str | None:
+    try:
+        return json.loads(read_tensors(path)[0]["info"]).get("data")
+    except CheckpointError as error:
+        log.warning("passed over: %s", error)
+        return None
 
 
 def _flatten(state: dict) -> tuple[dict[str, torch.Tensor], list]:

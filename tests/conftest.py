@@ -1,5 +1,7 @@
 """A data set of two trivially different classes, small enough to train on in a second."""
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -8,6 +10,7 @@ from dfa_utils.config import Config
 from dfa_utils.data import scan
 
 RATE = 16_000
+os.environ.pop("DFA_DATA", None)  # the notebooks run on the fixture, whatever the developer works on
 
 
 def tone(rng, seconds=0.5, hz=None):

@@ -7,18 +7,10 @@ import torch
 import torchaudio
 from conftest import hiss, tone
 
-from dfa_utils.audio import AudioError, fit_length, is_silent, load_audio, stream_audio, windows
+from dfa_utils.audio import AudioError, fit_length, has_ffmpeg, is_silent, load_audio, stream_audio, windows
 
 M4A = Path(__file__).parent / "tone.m4a"
 rng = np.random.default_rng(0)
-
-
-def has_ffmpeg():
-    try:
-        import torchcodec.decoders  # noqa: F401
-    except (ImportError, OSError, RuntimeError):
-        return False
-    return True
 
 
 @pytest.mark.parametrize(
@@ -64,7 +56,8 @@ def test_channels_are_averaged(tmp_path):
 def test_blocks_join_to_the_whole(tmp_path, rate, block_seconds):
     soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal((rate, 2)), rate, subtype="FLOAT")
     blocks = list(stream_audio(tmp_path / "a.wav", block_seconds=block_seconds))
-    whole = torchaudio.functional.resample(torchaudio.load(tmp_path / "a.wav")[0].mean(0), rate, 16_000)
+    samples = torch.from_numpy(soundfile.read(tmp_path / "a.wav", dtype="float32")[0].mean(axis=1))
+    whole = torchaudio.functional.resample(samples, rate, 16_000)
     assert len(blocks) > 1
     assert torch.cat(blocks).shape == whole.shape
     assert torch.allclose(torch.cat(blocks), whole, atol=1e-6)
@@ -102,10 +95,17 @@ def bad_file(folder, kind):
         path.write_bytes(path.read_bytes()[:8_000])
     elif kind == "folder":
         path.mkdir()
+    elif kind == "raw":
+        path = path.with_suffix(".raw")
+        path.write_bytes(bytes(1000))
+    elif kind == "long name":
+        path = folder / ("n" * 300 + ".wav")
     return path
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "text", "no samples", "nan", "truncated", "folder"])
+@pytest.mark.parametrize(
+    "kind", ["missing", "empty", "text", "no samples", "nan", "truncated", "folder", "raw", "long name"]
+)
 def test_an_unusable_file_is_named_with_the_cure(tmp_path, kind):
     path = bad_file(tmp_path, kind)
     with pytest.raises(AudioError) as error:
@@ -122,10 +122,11 @@ def test_a_truncated_flac_is_named(tmp_path):
         load_audio(tmp_path / "a.flac")
 
 
-def test_a_wav_of_unknown_length_from_a_pipe_is_read(tmp_path):
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x80000000, 0x7FFFF000])
+def test_a_wav_of_unknown_length_from_a_pipe_is_read(tmp_path, size):
     soundfile.write(tmp_path / "a.wav", tone(rng), 16_000)
     content = bytearray((tmp_path / "a.wav").read_bytes())
-    content[40:44] = b"\xff\xff\xff\xff"
+    content[40:44] = size.to_bytes(4, "little")
     (tmp_path / "a.wav").write_bytes(content)
     assert len(load_audio(tmp_path / "a.wav")) == 8_000
 

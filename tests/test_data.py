@@ -1,6 +1,7 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -11,6 +12,7 @@ from dfa_utils.data import (
     BalancedBatches,
     ClipDataset,
     DataError,
+    find_audio,
     find_unusable,
     fingerprint,
     make_loader,
@@ -82,6 +84,17 @@ def test_the_fingerprint_follows_the_data_and_not_the_place(tiny_root, tiny_mani
     assert fingerprint(scan(tmp_path / "b")) == fingerprint(tiny_manifest)
     assert fingerprint(tiny_manifest[1:]) != fingerprint(tiny_manifest)
     assert fingerprint(tiny_manifest.assign(label=1)) != fingerprint(tiny_manifest)
+    changed = tmp_path / "b" / "training" / "real" / "0.wav"
+    changed.write_bytes(changed.read_bytes()[:-2] + b"\x01\x02")
+    assert fingerprint(scan(tmp_path / "b")) != fingerprint(tiny_manifest)
+
+
+def test_only_visible_files_count_as_audio(tmp_path):
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "folder.wav").mkdir()
+    for name in (".hidden/a.wav", "folder.wav/b.WAV", "c.txt"):
+        (tmp_path / name).touch()
+    assert find_audio(tmp_path) == [tmp_path / "folder.wav" / "b.WAV"]
 
 
 def test_the_dataset_cuts_and_repeats(tiny_manifest):
@@ -94,8 +107,6 @@ def test_the_dataset_cuts_and_repeats(tiny_manifest):
 
 def test_crops_follow_from_seed_epoch_and_index(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(np.random.default_rng(0), seconds=3), 16_000)
-    import pandas as pd
-
     manifest = pd.DataFrame({"path": [str(tmp_path / "a.wav")], "label": [0]})
     dataset, twin = (ClipDataset(manifest, Config(clip_seconds=1.0), train=True) for _ in range(2))
     assert torch.equal(dataset[0][0], twin[0][0])

@@ -1,8 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 from dfa_utils import evaluate
+from dfa_utils.audio import AudioError
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model
 
@@ -23,6 +25,13 @@ def test_a_clips_score_is_what_the_detector_predicts(tiny_manifest, tiny_config)
     table = evaluate.score_clips(model, some)
     expected = [Detector(model, {}).predict(path).score for path in some.path]
     assert table.score.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_silent_clip_is_named(tiny_config, tmp_path):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(8_000), 16_000)
+    manifest = pd.DataFrame({"path": [str(tmp_path / "silent.wav")], "label": [0]})
+    with pytest.raises(AudioError, match=r"silent\.wav"):
+        evaluate.score_clips(build_model(config=tiny_config), manifest)
 
 
 def test_the_threshold_comes_from_validation_alone(scores):

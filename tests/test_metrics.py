@@ -22,7 +22,14 @@ def test_eer_depends_on_the_order_of_scores_alone():
 
 def test_eer_of_scores_that_say_nothing_is_one_half():
     assert metrics.eer(LABELS, np.zeros(400))[0] == 0.5
+    assert np.isfinite(metrics.eer(LABELS, np.zeros(400))[1])
     assert metrics.eer([0, 1], [0.9, 0.1])[0] == 1
+
+
+def test_log_loss_of_a_coin_and_of_certainty():
+    assert metrics.log_loss([0, 1], [0.5, 0.5]) == pytest.approx(np.log(2))
+    assert metrics.log_loss([0, 1], [0.0, 1.0]) < 1e-6
+    assert np.isfinite(metrics.log_loss([0, 1], [1.0, 0.0]))
 
 
 def test_eer_threshold_of_separate_classes_lies_midway():

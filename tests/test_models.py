@@ -55,6 +55,14 @@ def test_one_batch_can_be_learnt_by_heart():
     assert loss < 0.05
 
 
+def test_building_a_model_leaves_the_global_generator_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    build_model()
+    assert torch.equal(torch.rand(2), expected)
+
+
 def test_one_seed_one_model():
     first, second, other = (build_model(config=Config(seed=s)).back_end.head.weight for s in (1, 1, 2))
     assert torch.equal(first, second)

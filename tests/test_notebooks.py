@@ -18,7 +18,7 @@ NAMES = ["01_explore", "02_spectrograms", "03_train_cnn", "04_evaluate", "05_inf
 
 
 def cells(path, kind=None):
-    found = json.loads(path.read_text())["cells"]
+    found = json.loads(path.read_text(encoding="utf-8"))["cells"]
     return [c | {"text": "".join(c["source"])} for c in found if kind in (None, c["cell_type"])]
 
 
@@ -52,7 +52,7 @@ def test_it_is_committed_as_one_fresh_kernel_left_it(path):
     assert not any(o["output_type"] == "error" or o.get("name") == "stderr" for o in outputs)
     assert any("image/png" in o.get("data", {}) for o in outputs)
     assert sum("text/html" in o.get("data", {}) and "<audio" in str(o["data"]["text/html"]) for o in outputs) <= 6
-    assert "Toy data" in path.read_text()
+    assert "Toy data" in path.read_text(encoding="utf-8")
     assert path.stat().st_size < 1_000_000
 
 
@@ -69,7 +69,7 @@ def test_the_badges_point_to_the_repository_of_the_first_cell():
 
 def test_links_lead_to_notebooks():
     for path in PATHS:
-        for target in re.findall(r"\]\((\d\d_\w+\.ipynb)\)", path.read_text()):
+        for target in re.findall(r"\]\((\d\d_\w+\.ipynb)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists()
 
 
@@ -138,7 +138,13 @@ def test_in_colab_torch_is_never_touched(monkeypatch):
     package, light = bootstrap.commands(colab=True)
     assert package[-2:] == ["--no-deps", str(ROOT)]
     assert light[-2:] == ["--no-deps", "librosa"]
+
+
+def test_elsewhere_a_torch_that_is_there_stays_and_else_a_matching_trio_is_installed(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert bootstrap.commands(colab=False) == [[sys.executable, "-m", "pip", "install", "--quiet", str(ROOT)]]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert bootstrap.commands(colab=False)[0][-3:] == ["torch==2.11.0", "torchaudio==2.11.0", "torchcodec==0.11.*"]
 
 
 def test_data_root_from_the_environment(monkeypatch, colab):
@@ -160,7 +166,7 @@ def test_data_root_from_the_drive_is_copied_to_the_local_disk(monkeypatch, colab
         (folder / "for-rerecorded").rename(folder / "hidden")
     root = run_first_cell(monkeypatch, installed=True, USE_DRIVE=True)[1]
     assert root == colab / "local" / "for-rerecorded"
-    assert [path.read_text() for path in root.rglob("a.wav")] == ["samples"]
+    assert [path.read_text(encoding="utf-8") for path in root.rglob("a.wav")] == ["samples"]
     assert run_first_cell(monkeypatch, installed=True, USE_DRIVE=True)[1] == root
 
 

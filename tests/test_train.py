@@ -9,10 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dfa_utils import checkpoint, metrics, train
 from dfa_utils.checkpoint import load_checkpoint, read_tensors
 from dfa_utils.data import fingerprint
+from dfa_utils.evaluate import choose_threshold, score_clips
 from dfa_utils.inference import Detector
-from dfa_utils.train import fit, newest_run
+from dfa_utils.train import Trainer, fit, newest_run
 
 SCRIPT = "import sys; from dfa_utils import train, data, config; " \
          "train.fit(config.Config.from_json(sys.argv[1]), data.scan(sys.argv[2]), sys.argv[3])"  # fmt: skip
@@ -39,7 +41,7 @@ def test_it_learns_what_is_easy(tiny_manifest, tiny_config, tmp_path):
 
 def test_a_run_leaves_its_checkpoints_and_its_history(run, tiny_manifest):
     assert sorted(p.name for p in run.folder.iterdir()) == ["best.safetensors", "history.csv", "last.safetensors"]
-    assert len((run.folder / "history.csv").read_text().splitlines()) == 1 + len(run.epochs)
+    assert len((run.folder / "history.csv").read_text(encoding="utf-8").splitlines()) == 1 + len(run.epochs)
     info = load_checkpoint(run.folder)[1]
     assert info["data"] == fingerprint(tiny_manifest)
     assert 0 < Detector.load(run.folder).threshold < 1
@@ -102,18 +104,61 @@ def test_patience_ends_a_run_that_gets_no_better(tiny_config, tiny_manifest, tmp
 def test_the_newest_run_on_these_data_is_found(run, tiny_manifest):
     assert newest_run(fingerprint(tiny_manifest), run.folder.parent) == run.folder
     assert newest_run("other", run.folder.parent) is None
+    damaged = run.folder.parent / "damaged" / "best.safetensors"
+    damaged.parent.mkdir()
+    damaged.write_text("no checkpoint")
+    assert newest_run(fingerprint(tiny_manifest), run.folder.parent) == run.folder
 
 
-def test_two_processes_train_one_model(tiny_root, tiny_config, tmp_path):
+def test_two_processes_train_one_model(tiny_root, tiny_manifest, tiny_config, tmp_path):
     lines = [
         "from accelerate import Accelerator",
         "a = Accelerator()",
         "assert a.num_processes == 2",
         *SCRIPT.split("; "),
     ]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29577"]
     (tmp_path / "script.py").write_text("\n".join([*lines, "a.end_training()"]))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [*launch, tmp_path / "script.py", tiny_config.to_json(), tiny_root, tmp_path / "run"]
     subprocess.run(command, check=True, env=os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"})
-    info = json.loads(read_tensors(tmp_path / "run" / "last.safetensors")[0]["info"])
+    model, info = load_checkpoint(tmp_path / "run" / "last.safetensors")
+    scores = score_clips(model, tiny_manifest[tiny_manifest.split == "validation"])
     assert len(info["epochs"]) == tiny_config.epochs
+    assert info["loss"] == pytest.approx(metrics.log_loss(scores.label, scores.score), abs=1e-5)  # each clip once
+
+
+@pytest.mark.parametrize("writes", [1, 2, 3, 4, 5])
+def test_a_stop_before_any_write_is_mended(run, tiny_manifest, tiny_config, tmp_path, monkeypatch, writes):
+    original, left = checkpoint.write_atomically, iter(range(writes))
+
+    def stop_after(path, content):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        original(path, content)
+
+    with monkeypatch.context() as patch:
+        for module in (checkpoint, train):
+            patch.setattr(module, "write_atomically", stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tiny_config, tiny_manifest, tmp_path / "a")
+    assert fit(tiny_config, tiny_manifest, tmp_path / "a").epochs == run.epochs
+    assert same(tensors(run.folder), tensors(tmp_path / "a"))
+    assert same(tensors(run.folder, "best"), tensors(tmp_path / "a", "best"))
+    assert (tmp_path / "a" / "history.csv").read_bytes() == (run.folder / "history.csv").read_bytes()
+
+
+def test_training_figures_count_every_clip_drawn(tiny_manifest, tiny_config, tmp_path):
+    fakes = tiny_manifest[(tiny_manifest.split == "training") & (tiny_manifest.label == 1)]
+    trainer = Trainer(tiny_config, tiny_manifest.drop(fakes.index[:9]), tmp_path / "a")
+    sizes = [len(trainer._step(waveforms, labels)[1]) for waveforms, labels in trainer.batches]
+    assert sum(sizes) == 24  # 12 reals, and 3 fakes drawn 4 times each
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny_manifest, tiny_config, tmp_path):
+    with pytest.raises(ValueError, match="lower learning rate"):
+        fit(replace(tiny_config, learning_rate=1e30, gradient_norm=1e30), tiny_manifest, tmp_path / "a")
+
+
+def test_the_stored_threshold_is_that_of_the_stored_scores(run, tiny_manifest):
+    model, info = load_checkpoint(run.folder)
+    assert info["threshold"] == pytest.approx(choose_threshold(score_clips(model, tiny_manifest)), abs=1e-6)
