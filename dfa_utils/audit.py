@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile
-from tqdm.auto import tqdm
 
 from dfa_utils import metrics
 from dfa_utils.audio import load_audio
 from dfa_utils.config import Config
 from dfa_utils.data import SPLITS
+from dfa_utils.progress import progress_bar
 
 SAMPLE_RATE = Config().sample_rate  # Hz
 CUES = {
@@ -32,7 +32,7 @@ def measure(manifest: pd.DataFrame) -> pd.DataFrame:
     Sample rate and channels are missing for files that only FFmpeg reads. Raises AudioError for an unreadable clip.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = list(tqdm(pool.map(_measure_one, manifest.path), "measuring", len(manifest)))
+        rows = list(progress_bar(pool.map(_measure_one, manifest.path), "measuring", len(manifest)))
     return pd.concat([manifest.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
-from tqdm.auto import tqdm
 
 from dfa_utils.audio import AudioError, fit_length, is_silent, load_audio
 from dfa_utils.config import Config
+from dfa_utils.progress import progress_bar
 
 SPLITS = ("training", "validation", "testing")
 CLASSES = ("real", "fake")  # the index is the label
@@ -66,7 +66,7 @@ def find_unusable(paths) -> pd.DataFrame:
     """Decode every file; a table (path, reason) of those that are empty, damaged, silent or no audio at all."""
     paths = [str(path) for path in paths]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reasons = list(tqdm(pool.map(_why_unusable, paths), "checking files", len(paths)))
+        reasons = list(progress_bar(pool.map(_why_unusable, paths), "checking files", len(paths)))
     rows = [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
     return pd.DataFrame(rows, columns=["path", "reason"])
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from dfa_utils import metrics
 from dfa_utils.audio import AudioError, load_audio, windows
 from dfa_utils.data import SPLITS
 from dfa_utils.models import SpectrogramDetector, score_windows
+from dfa_utils.progress import progress_bar
 
 
 def score_clips(model: SpectrogramDetector, manifest: pd.DataFrame) -> pd.DataFrame:
@@ -16,7 +16,7 @@ def score_clips(model: SpectrogramDetector, manifest: pd.DataFrame) -> pd.DataFr
     Raises AudioError, naming it, for a clip that cannot be read or is silent; `data.scan` leaves such clips out.
     """
     config = model.config
-    paths = tqdm(manifest.path, "scoring", leave=False)
+    paths = progress_bar(manifest.path, "scoring", leave=False)
     loaded = ((row, load_audio(path, config.sample_rate)) for row, path in enumerate(paths))
     cut = ((row, w) for row, x in loaded for _, w in windows([x], config.clip_samples, config.hop_samples))
     rows, scores = np.array(list(score_windows(model, cut)) or np.empty((0, 2))).T

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 from IPython.display import Audio, Code, Markdown
-from tqdm.auto import tqdm
 
 from dfa_utils import toy
 from dfa_utils.checkpoint import SHIPPED
@@ -18,6 +17,7 @@ from dfa_utils.config import Config
 from dfa_utils.data import DataError, fingerprint
 from dfa_utils.inference import Detector
 from dfa_utils.plots import NAMES
+from dfa_utils.progress import progress_bar
 from dfa_utils.train import fit, newest_run
 
 DRIVE = Path("/content/drive")
@@ -157,10 +157,10 @@ def _is_data_set(path: Path) -> bool:
 
 def _copy(source: Path, target: Path) -> None:
     if source.is_dir():
-        for file in tqdm([p for p in source.rglob("*") if p.is_file()], f"copying {source.name}"):
+        for file in progress_bar([p for p in source.rglob("*") if p.is_file()], f"copying {source.name}"):
             (target / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target / file.relative_to(source))
     else:
         with zipfile.ZipFile(source) as archive:
-            for member in tqdm(archive.infolist(), f"unpacking {source.name}"):
+            for member in progress_bar(archive.infolist(), f"unpacking {source.name}"):
                 archive.extract(member, target)

@@ -17,7 +17,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
-from tqdm.auto import tqdm
 
 from dfa_utils import metrics
 from dfa_utils.checkpoint import (
@@ -32,6 +31,7 @@ from dfa_utils.config import Config
 from dfa_utils.data import ClipDataset, fingerprint, make_loader, set_epoch
 from dfa_utils.evaluate import score_clips
 from dfa_utils.models import build_model
+from dfa_utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def fit(config: Config, manifest: pd.DataFrame, folder=None) -> Run:
     folder = Path(folder or runs_folder() / f"{config.model}-{fingerprint(manifest)}-{config.digest}")
     with torch.random.fork_rng():
         trainer = Trainer(config, manifest, folder)
-        bar = tqdm(total=config.epochs, initial=len(trainer.run.epochs), desc="training")
+        bar = progress_bar(total=config.epochs, initial=len(trainer.run.epochs), desc="training")
         while not trainer.run.is_finished(config):
             row = trainer.do_epoch()
             bar.set_postfix(loss=row["loss"], eer=row["eer"])

@@ -53,6 +53,7 @@ def test_it_is_committed_as_one_fresh_kernel_left_it(path):
     assert any("image/png" in o.get("data", {}) for o in outputs)
     assert sum("text/html" in o.get("data", {}) and "<audio" in str(o["data"]["text/html"]) for o in outputs) <= 6
     assert "Toy data" in path.read_text(encoding="utf-8")
+    assert not any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs)
     assert path.stat().st_size < 1_000_000
 
 

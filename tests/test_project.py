@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dfa_utils"
 LAYERS = [
-    {"config", "metrics", "bootstrap"},
+    {"config", "metrics", "progress", "bootstrap"},
     {"audio", "features", "plots"},
     {"models"},
     {"checkpoint", "data", "toy"},
