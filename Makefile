@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
-SAMPLES := data/toy/testing/real/voice15-060.wav data/toy/testing/fake/voice15-075.wav
+SAMPLES := data/toy/testing/real/voice15-060.wav data/toy/testing/fake/voice17-078.wav
 EXECUTE := $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.record_timing=False
 export TQDM_DISABLE := 1
 export JUPYTER_PLATFORM_DIRS := 1
@@ -23,7 +23,7 @@ run: export DFA_RUNS := $(CURDIR)/build/runs
 run: $(READY)
 	rm -rf build && mkdir -p build
 	$(EXECUTE) --to notebook --output-dir build $(NOTEBOOKS)
-	$(BIN)/jupyter nbconvert --log-level=WARN --to html build/*.ipynb
+	$(BIN)/jupyter nbconvert --log-level=ERROR --to html build/*.ipynb
 	$(BIN)/python -m dfa_utils predict --checkpoint $(DFA_RUNS) $(SAMPLES)
 	@echo "Executed notebooks and their HTML pages: $(CURDIR)/build"
 

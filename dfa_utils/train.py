@@ -74,6 +74,7 @@ def fit(config: Config, manifest: pd.DataFrame, folder=None) -> Run:
             row = trainer.do_epoch()
             bar.set_postfix(loss=row["loss"], eer=row["eer"])
             bar.update()
+        bar.total = bar.n  # an early stop is no failure
         bar.close()
     return trainer.run
 

@@ -82,6 +82,12 @@ def test_what_cannot_start_is_one_line_on_stderr(tmp_path, capsys):
     assert all(line.startswith("error: ") for line in errors)
 
 
+def test_without_weights_predict_says_how_to_train(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("dfa_utils.inference.SHIPPED", tmp_path / "none")
+    assert main(["predict", "a.wav"]) == 2
+    assert "dfa_utils train --data ROOT" in capsys.readouterr().err
+
+
 def test_it_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "dfa_utils", "--help"], capture_output=True, text=True)
     assert done.returncode == 0
