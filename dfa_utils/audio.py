@@ -1,7 +1,8 @@
 """From a file to samples: float32, mono, one sample rate; whole, in blocks, or in windows.
 
 libsndfile (the soundfile package) reads wav, flac, ogg, mp3 and their kin. `torchaudio.load` starts an FFmpeg decoder
-for each file, which takes about 20 times as long for a wav of 2 s; it reads the rest (m4a, aac, webm, mp4).
+for each file, which takes many times as long for a short wav (notebook 02 measures it). It reads the rest: m4a, aac,
+webm, mp4.
 """
 
 import math
@@ -134,8 +135,12 @@ def _decode(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]
     with file:
         _refuse_truncated(path, file)
         frames = -1 if math.isinf(block_seconds) else int(block_seconds * file.samplerate)
-        while len(block := _read(path, file, frames)):
-            yield block, file.samplerate
+        more = True
+        while more:
+            block = _read(path, file, frames)
+            more = len(block) == frames
+            if len(block):
+                yield block, file.samplerate
 
 
 def _read(path: Path, file: soundfile.SoundFile, frames: int):
