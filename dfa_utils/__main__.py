@@ -106,7 +106,7 @@ def predict(options) -> int:
             csv.writer(file).writerow(COLUMNS)
         for path, result in tqdm(detector.predict_files(_expand(options.paths)), disable=not sys.stderr.isatty()):
             failed += isinstance(result, AudioError)
-            print(result if isinstance(result, Prediction) else f"{path}: error ({result})", flush=True)
+            print(result if isinstance(result, Prediction) else f"error: {result}", flush=True)
             if file:
                 csv.writer(file).writerow(_row(path, result))
     return int(failed > 0)

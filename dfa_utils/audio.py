@@ -167,8 +167,6 @@ def _decode_with_ffmpeg(path: Path, block_seconds: float) -> Iterator[tuple[np.n
         else:
             yield from _torchcodec_blocks(path, block_seconds)
     except (RuntimeError, ValueError) as error:
-        if isinstance(error, AudioError):
-            raise
         raise AudioError(
             f"{path}: neither libsndfile nor FFmpeg finds audio in it; it is damaged or something else under an "
             "audio name: open it in a player, or convert it to wav"

@@ -28,7 +28,7 @@ CHANCE = {"color": "0.6", "linestyle": "--", "linewidth": 1}
 
 
 def set_style() -> None:
-    """Give all figures of this session the look of the series."""
+    """Give every figure drawn from here on the look of the series."""
     plt.rcParams.update(STYLE)
 
 

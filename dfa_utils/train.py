@@ -189,6 +189,7 @@ def _flatten(state: dict) -> tuple[dict[str, torch.Tensor], list]:
 
 
 def _unflatten(tensors: dict[str, torch.Tensor], groups: list) -> dict:
+    """The inverse of `_flatten`, from all tensors of a checkpoint."""
     state: dict[int, dict] = {}
     for name, value in tensors.items():
         if name.startswith(TRAINING_STATE):
