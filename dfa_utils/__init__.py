@@ -4,9 +4,15 @@
 """
 
 import importlib
+import sys
 
 try:
     import torchaudio  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"{error.name} is not installed for {sys.executable}. Activate the project's environment (source "
+        ".venv/bin/activate), or install what README.md says"
+    ) from error
 except (ImportError, OSError, RuntimeError) as error:
     raise ImportError(
         f"torch and torchaudio do not fit together here ({error}). torchaudio 2.11 is its last release and needs torch "

@@ -155,7 +155,9 @@ def _refuse_truncated(path: Path, file: soundfile.SoundFile) -> None:
     sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
     promised, held = map(int, sizes.groups()) if sizes else (0, 0)
     if held < promised < _UNKNOWN_LENGTH:
-        raise AudioError(f"{path}: truncated: {promised} bytes of audio promised, {held} there; fetch the file again")
+        raise AudioError(
+            f"{path}: truncated: its header promises {promised} bytes of audio, it holds {held}; fetch the file again"
+        )
 
 
 def _decode_with_ffmpeg(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:

@@ -31,7 +31,7 @@ class Prediction:
 
     def __str__(self) -> str:
         sign = ">=" if self.label == "fake" else "<"
-        why = f"score {self.score:.3f} {sign} threshold {self.threshold:.3f}, {self.seconds:.2f} s"
+        why = f"score {self.score:.4f} {sign} threshold {self.threshold:.4f}, {self.seconds:.2f} s"
         return f"{self.path}: {self.label} ({why})"
 
 

@@ -44,7 +44,7 @@ def data_root(use_drive: bool = False) -> Path:
     if "DFA_DATA" in os.environ:
         root = Path(os.environ["DFA_DATA"]).expanduser()
         if not root.exists():
-            raise DataError(f"DFA_DATA is {root}, which does not exist; set it to the folder of the data set")
+            raise DataError(f"DFA_DATA means {root.resolve()}, which does not exist; set it to an absolute path")
         return root
     return _from_drive() if use_drive else _toy()
 

@@ -155,10 +155,10 @@ class Trainer:
     def _resume(self, path: Path) -> None:
         header, tensors = read_tensors(path)
         info = json.loads(header["info"])
-        mine = self.config.to_json(), self.data, self.accelerator.num_processes
-        if (header["config"], info["data"], info["processes"]) != mine:
-            what = "other settings, other data or another number of processes"
-            raise ValueError(f"{path.parent} holds a run with {what}; choose another folder")
+        theirs = json.loads(header["config"]) | {"data": info["data"], "processes": info["processes"]}
+        mine = json.loads(self.config.to_json()) | {"data": self.data, "processes": self.accelerator.num_processes}
+        if other := [name for name in mine if mine[name] != theirs.get(name)]:
+            raise ValueError(f"{path.parent} holds a run with another {', '.join(other)}; choose another folder")
         state = {name: value for name, value in tensors.items() if not name.startswith(TRAINING_STATE)}
         self.accelerator.unwrap_model(self.model).load_state_dict(state)
         self.optimizer.load_state_dict(_unflatten(tensors, info["groups"]))

@@ -96,6 +96,13 @@ def test_a_torchaudio_that_does_not_fit_gives_the_line_that_mends_it(tmp_path, f
     assert f'pip install torch=={PINS["torch"]} torchaudio=={PINS["torchaudio"]} "torchcodec==0.11.*"' in last
 
 
+def test_a_python_without_torchaudio_is_told_to_activate_the_environment(tmp_path):
+    (tmp_path / "torchaudio.py").write_text("raise ModuleNotFoundError('x', name='torchaudio')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import dfa_utils"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "torchaudio is not installed for" in done.stderr.strip().splitlines()[-1]
+
+
 def test_every_requirement_is_pinned_and_every_dependency_is_met():
     lines = [
         line

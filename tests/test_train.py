@@ -89,9 +89,9 @@ def test_a_finished_run_is_returned_as_it_is(run, tiny_config, tiny_manifest):
 
 
 def test_another_configuration_or_other_data_are_refused(run, tiny_config, tiny_manifest):
-    with pytest.raises(ValueError, match="choose another folder"):
+    with pytest.raises(ValueError, match="another learning_rate; choose another folder"):
         fit(replace(tiny_config, learning_rate=1e-4), tiny_manifest, run.folder)
-    with pytest.raises(ValueError, match="choose another folder"):
+    with pytest.raises(ValueError, match="another data; choose another folder"):
         fit(tiny_config, tiny_manifest[1:], run.folder)
 
 
