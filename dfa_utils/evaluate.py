@@ -26,12 +26,6 @@ def score_clips(model: SpectrogramDetector, manifest: pd.DataFrame) -> pd.DataFr
     return manifest.assign(score=np.bincount(rows.astype(int), scores) / counts)
 
 
-def choose_threshold(scores: pd.DataFrame) -> float:
-    """The threshold with equal error rates on the validation split, and on nothing else."""
-    validation = scores[scores.split == "validation"]
-    return metrics.eer(validation.label, validation.score)[1]
-
-
 def summarise(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """One row a split: counts, accuracy, balanced accuracy, F1, HTER at the threshold; AUC and EER with its interval.
 

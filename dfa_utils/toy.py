@@ -319,11 +319,6 @@ def render(row: Mapping) -> np.ndarray:
     return record(speech, session)
 
 
-def make_clip(index: int, seed: int = SEED) -> np.ndarray:
-    """Clip number `index` of `plan(seed)`: [SECONDS * SAMPLE_RATE] float32."""
-    return render(plan(seed).iloc[index])
-
-
 def write(root: str | Path, seed: int = SEED) -> Path:
     """Write all clips (PCM16) and `manifest.csv` under `root`, each file atomically; returns `root`."""
     root, table = Path(root), plan(seed)

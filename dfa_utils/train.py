@@ -66,9 +66,10 @@ def fit(config: Config, manifest: pd.DataFrame, folder=None) -> Run:
     after model, data and settings below `runs_folder()`. Raises ValueError if the folder holds a run with other
     settings, other data or another number of processes, and if the loss is no number any more.
     """
-    folder = Path(folder or runs_folder() / f"{config.model}-{fingerprint(manifest)}-{config.digest}")
+    data = fingerprint(manifest)
+    folder = Path(folder or runs_folder() / f"{config.model}-{data}-{config.digest}")
     with torch.random.fork_rng():
-        trainer = Trainer(config, manifest, folder)
+        trainer = Trainer(config, manifest, folder, data)
         bar = progress_bar(total=config.epochs, initial=len(trainer.run.epochs), desc="training")
         while not trainer.run.is_finished(config):
             row = trainer.do_epoch()
@@ -80,10 +81,10 @@ def fit(config: Config, manifest: pd.DataFrame, folder=None) -> Run:
 
 
 class Trainer:
-    """Everything one run needs; `do_epoch` trains, validates and saves."""
+    """Everything one run needs; `do_epoch` trains, validates and saves. `data` is the manifest's fingerprint."""
 
-    def __init__(self, config: Config, manifest: pd.DataFrame, folder: Path):
-        self.config, self.run, self.data = config, Run(folder), fingerprint(manifest)
+    def __init__(self, config: Config, manifest: pd.DataFrame, folder: Path, data: str):
+        self.config, self.run, self.data = config, Run(folder), data
         self.accelerator, self.validation = Accelerator(), manifest[manifest.split == "validation"]
         on_cuda = self.accelerator.device.type == "cuda"
         self.bf16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -12,7 +12,7 @@ import torch
 from dfa_utils import checkpoint, metrics, train
 from dfa_utils.checkpoint import load_checkpoint, read_tensors
 from dfa_utils.data import fingerprint
-from dfa_utils.evaluate import choose_threshold, score_clips
+from dfa_utils.evaluate import score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.train import Trainer, fit, newest_run
 
@@ -149,7 +149,7 @@ def test_a_stop_before_any_write_is_mended(run, tiny_manifest, tiny_config, tmp_
 
 def test_training_figures_count_every_clip_drawn(tiny_manifest, tiny_config, tmp_path):
     fakes = tiny_manifest[(tiny_manifest.split == "training") & (tiny_manifest.label == 1)]
-    trainer = Trainer(tiny_config, tiny_manifest.drop(fakes.index[:9]), tmp_path / "a")
+    trainer = Trainer(tiny_config, tiny_manifest.drop(fakes.index[:9]), tmp_path / "a", "data")
     sizes = [len(trainer._step(waveforms, labels)[1]) for waveforms, labels in trainer.batches]
     assert sum(sizes) == 24  # 12 reals, and 3 fakes drawn 4 times each
 
@@ -161,4 +161,5 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_manifest, tiny_config, tmp_
 
 def test_the_stored_threshold_is_that_of_the_stored_scores(run, tiny_manifest):
     model, info = load_checkpoint(run.folder)
-    assert info["threshold"] == pytest.approx(choose_threshold(score_clips(model, tiny_manifest)), abs=1e-6)
+    scores = score_clips(model, tiny_manifest[tiny_manifest.split == "validation"])
+    assert info["threshold"] == pytest.approx(metrics.eer(scores.label, scores.score)[1], abs=1e-6)
