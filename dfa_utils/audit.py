@@ -1,8 +1,6 @@
 """Data-set health and shortcut cues: what a clip gives away before anyone listens to the voice."""
 
 import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +8,10 @@ import pandas as pd
 import soundfile
 
 from dfa_utils import metrics
-from dfa_utils.audio import load_audio
+from dfa_utils.cache import open_clip
 from dfa_utils.config import Config
 from dfa_utils.data import SPLITS
-from dfa_utils.progress import progress_bar
+from dfa_utils.progress import map_in_threads
 
 SAMPLE_RATE = Config().sample_rate  # Hz
 CUES = {
@@ -31,8 +29,7 @@ def measure(manifest: pd.DataFrame) -> pd.DataFrame:
     Silence is what lies more than 40 dB below the clip's peak before the first and after the last louder sample.
     Sample rate and channels are missing for files that only FFmpeg reads. Raises AudioError for an unreadable clip.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = list(progress_bar(pool.map(_measure_one, manifest.path), "measuring", len(manifest)))
+    rows = list(map_in_threads(_measure_one, manifest.path, "measuring"))
     return pd.concat([manifest.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
 
 
@@ -60,7 +57,7 @@ def shared_between_splits(manifest: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _measure_one(path: str) -> dict:
-    waveform = load_audio(path, SAMPLE_RATE).numpy()
+    waveform = open_clip(path, SAMPLE_RATE)[:].numpy()
     peak = np.abs(waveform).max()
     loud = np.flatnonzero(np.abs(waveform) > 0.01 * peak)
     ends = len(waveform) - (loud[-1] - loud[0] + 1) if len(loud) else len(waveform)

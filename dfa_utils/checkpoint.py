@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from dfa_utils.config import Config
+from dfa_utils.files import write_atomically
 from dfa_utils.models import SpectrogramDetector, build_model
 
 SHIPPED = Path(__file__).parent / "weights" / "detector.safetensors"
@@ -78,12 +79,3 @@ def find_checkpoint(path) -> Path:
             "notebooks/03_train_cnn.ipynb; then give its folder"
         )
     return max(found, key=lambda file: file.stat().st_mtime_ns)
-
-
-def write_atomically(path, content: bytes) -> None:
-    """Put `content` at `path` in one step: a reader, or a kill, meets the old file or the new one, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dfa_utils.audio import AudioError, fit_length, is_silent, load_audio
+from dfa_utils.audio import AudioError, fit_length, is_silent
+from dfa_utils.cache import blocks_of, open_clip
 from dfa_utils.config import Config
-from dfa_utils.progress import progress_bar
+from dfa_utils.progress import map_in_threads
 
 SPLITS = ("training", "validation", "testing")
 CLASSES = ("real", "fake")  # the index is the label
@@ -41,8 +42,9 @@ def scan(root, check: bool = True) -> pd.DataFrame:
     """The manifest of a data set: columns path, split, label (1 = fake), system, speaker; one row a clip.
 
     `root` is a CSV file, a folder with a manifest.csv, or a folder in Fake-or-Real's layout (train/val/test, upper case
-    and one folder around it are fine). With `check`, every file is decoded once, and unusable ones are left out with a
-    warning that names them. Raises DataError for what is missing: the folder, a split, a class, its files.
+    and one folder around it are fine). With `check`, every file is decoded, once for all (`dfa_utils.cache`), and
+    unusable ones are left out with a warning that names them. Raises DataError for what is missing: the folder, a
+    split, a class, its files.
     """
     root = Path(root).expanduser()
     if not root.exists():
@@ -58,15 +60,24 @@ def scan(root, check: bool = True) -> pd.DataFrame:
 
 def find_audio(folder) -> list[Path]:
     """All audio files below a folder, by their suffix, in the order of their names."""
-    found = (p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    return list(walk_audio(folder))
+
+
+def walk_audio(folder) -> Iterator[Path]:
+    """What `find_audio` finds, one after the other: no more than a folder's names is held in memory."""
+    with os.scandir(folder) as entries:
+        visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in visible:
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk_audio(entry.path)
+        elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
+            yield Path(entry.path)
 
 
 def find_unusable(paths) -> pd.DataFrame:
     """Decode every file; a table (path, reason) of those that are empty, damaged, silent or no audio at all."""
     paths = [str(path) for path in paths]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reasons = list(progress_bar(pool.map(_why_unusable, paths), "checking files", len(paths)))
+    reasons = map_in_threads(_why_unusable, paths, "decoding and checking")
     rows = [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
     return pd.DataFrame(rows, columns=["path", "reason"])
 
@@ -76,8 +87,7 @@ def fingerprint(manifest: pd.DataFrame) -> str:
 
     Of each file the size and the first 64 KiB count: all of a two-second clip.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        contents = pool.map(_digest, manifest.path)
+    contents = map_in_threads(_digest, manifest.path, "fingerprint")
     lines = sorted("/".join(map(str, row)) for row in zip(manifest.split, manifest.label, contents, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
@@ -98,13 +108,14 @@ class ClipDataset(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        waveform = load_audio(self.paths[index], self.config.sample_rate)  # [T]
-        start = self._random_start(index, len(waveform)) if self.train else None
-        return fit_length(waveform, self.config.clip_samples, start), self.labels[index]
+        clip, size = open_clip(self.paths[index], self.config.sample_rate), self.config.clip_samples
+        start = self._start(index, max(len(clip) - size, 0))
+        return fit_length(clip[start : start + size], size), self.labels[index]
 
-    def _random_start(self, index: int, length: int) -> int:
-        rng = np.random.default_rng((self.config.seed, self.epoch, index))
-        return int(rng.integers(max(length - self.config.clip_samples, 0) + 1))
+    def _start(self, index: int, spare: int) -> int:
+        if not self.train or not spare:
+            return spare // 2
+        return int(np.random.default_rng((self.config.seed, self.epoch, index)).integers(spare + 1))
 
 
 class BalancedBatches(Sampler):
@@ -199,8 +210,9 @@ def _digest(path: str) -> str:
 
 
 def _why_unusable(path: str) -> str:
+    rate = Config().sample_rate
     try:
-        waveform = load_audio(path)
+        silent = all(is_silent(block) for block in blocks_of(open_clip(path, rate), rate))
     except AudioError as error:
         return str(error)
-    return f"{path}: silent; leave it out" if is_silent(waveform) else ""
+    return f"{path}: silent; leave it out" if silent else ""

@@ -1,6 +1,7 @@
 """A data set of two trivially different classes, small enough to train on in a second."""
 
 import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from dfa_utils.config import Config
 from dfa_utils.data import scan
 
 RATE = 16_000
+CACHE = tempfile.TemporaryDirectory()
+os.environ["DFA_CACHE"] = CACHE.name
 os.environ.pop("DFA_DATA", None)  # the notebooks run on the fixture, whatever the developer works on
 
 
