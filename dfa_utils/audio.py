@@ -109,9 +109,10 @@ def has_ffmpeg() -> bool:
     return True
 
 
-def is_silent(waveform: torch.Tensor) -> bool:
-    """Whether [T] holds nothing but a constant, to the last bit of 16."""
-    return bool((waveform - waveform.mean()).abs().max() < SILENCE)
+def is_silent(waveform: torch.Tensor) -> torch.Tensor:
+    """Whether [..., T] holds nothing but a constant, to the last bit of 16: [...] of bool."""
+    mean = waveform.mean(dim=-1)
+    return torch.maximum(waveform.amax(dim=-1) - mean, mean - waveform.amin(dim=-1)) < SILENCE
 
 
 def _refuse_missing(path: Path) -> None:

@@ -17,7 +17,7 @@ class LogMel(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
-        self.mel = MelSpectrogram(
+        self.mel = MelPower(
             config.sample_rate,
             n_fft=config.n_fft,
             hop_length=config.hop_length,
@@ -37,6 +37,20 @@ class LogMel(nn.Module):
             repeats = -(-self.mel.n_fft // waveform.shape[1])
             power = self.mel(waveform.repeat(1, repeats))  # [B, n_mels, frames]
             return self.to_db(power.unsqueeze(1))  # [B, 1, n_mels, frames]: top_db then counts for each clip alone
+
+
+class MelPower(MelSpectrogram):
+    """torchaudio's MelSpectrogram for power 2, without the root of |z|, which would only be squared again.
+
+    Shape: [B, T] -> [B, n_mels, frames].
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, power=None, **kwargs)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        spectrum = self.spectrogram(waveform)  # [B, 1 + n_fft // 2, frames], complex
+        return self.mel_scale(spectrum.real.square() + spectrum.imag.square())
 
 
 def normalise_waveform(waveform: torch.Tensor) -> torch.Tensor:

@@ -7,14 +7,14 @@ to the last bit, on a GPU up to the order in which its kernels add.
 import json
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, gather_object
+from accelerate.utils import broadcast
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -25,15 +25,17 @@ from dfa_utils.checkpoint import (
     read_tensors,
     runs_folder,
     save_checkpoint,
-    write_atomically,
 )
 from dfa_utils.config import Config
 from dfa_utils.data import ClipDataset, fingerprint, make_loader, set_epoch
 from dfa_utils.evaluate import score_clips
+from dfa_utils.files import write_atomically
 from dfa_utils.models import build_model
 from dfa_utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
+
+Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]  # waveforms [B, T], on the model's device -> [B, T]
 
 
 @dataclass
@@ -59,17 +61,18 @@ class Run:
         return done >= config.epochs or (done > 0 and done - 1 - self.best >= config.patience)
 
 
-def fit(config: Config, manifest: pd.DataFrame, folder=None) -> Run:
+def fit(config: Config, manifest: pd.DataFrame, folder=None, augment: Augment | None = None) -> Run:
     """Train a detector on the training split, watch it on the validation split, and return the run.
 
     A run that was stopped goes on where it was; a finished one is returned as it is. `folder` defaults to one named
-    after model, data and settings below `runs_folder()`. Raises ValueError if the folder holds a run with other
+    after model, data and settings below `runs_folder()`. `augment` changes whole batches of training waveforms; its
+    random numbers must come from the generator it is given. Raises ValueError if the folder holds a run with other
     settings, other data or another number of processes, and if the loss is no number any more.
     """
     data = fingerprint(manifest)
     folder = Path(folder or runs_folder() / f"{config.model}-{data}-{config.digest}")
     with torch.random.fork_rng():
-        trainer = Trainer(config, manifest, folder, data)
+        trainer = Trainer(config, manifest, folder, data, augment)
         bar = progress_bar(total=config.epochs, initial=len(trainer.run.epochs), desc="training")
         while not trainer.run.is_finished(config):
             row = trainer.do_epoch()
@@ -83,11 +86,11 @@ def fit(config: Config, manifest: pd.DataFrame, folder=None) -> Run:
 class Trainer:
     """Everything one run needs; `do_epoch` trains, validates and saves. `data` is the manifest's fingerprint."""
 
-    def __init__(self, config: Config, manifest: pd.DataFrame, folder: Path, data: str):
-        self.config, self.run, self.data = config, Run(folder), data
+    def __init__(self, config: Config, manifest: pd.DataFrame, folder: Path, data: str, augment: Augment | None = None):
+        self.config, self.run, self.data, self.augment = config, Run(folder), data, augment
         self.accelerator, self.validation = Accelerator(), manifest[manifest.split == "validation"]
-        on_cuda = self.accelerator.device.type == "cuda"
-        self.bf16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+        self.bf16 = _has_bf16(self.accelerator.device)
+        self.generator = torch.Generator(self.accelerator.device)
         self.loader = make_loader(ClipDataset(manifest[manifest.split == "training"], config, train=True))
         model = build_model(config=config)
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -101,6 +104,7 @@ class Trainer:
         """One pass over the training split and one over the validation split; then everything is on disk."""
         epoch = len(self.run.epochs)
         torch.manual_seed(self.config.seed * 1_000_003 + epoch)
+        self.generator.manual_seed((self.config.seed * 1_000_003 + epoch) * 1_009 + self.accelerator.process_index)
         set_epoch(self.loader, epoch)
         row = {"epoch": epoch + 1, **self._train(), **self._validate()}
         self.run.epochs.append(row)
@@ -119,7 +123,9 @@ class Trainer:
         return {"train_loss": loss, "train_accuracy": (logits.argmax(dim=1) == labels).float().mean().item()}
 
     def _step(self, waveforms, labels):
-        """Forward, backward, clip, update; the logits [B, 2] and labels [B] of all processes."""
+        """Augment, forward, backward, clip, update; the logits [B, 2] and labels [B] of all processes."""
+        if self.augment:
+            waveforms = self.augment(waveforms, self.generator)
         with torch.autocast(waveforms.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.model(waveforms).float()
         self.accelerator.backward(cross_entropy(logits, labels))
@@ -130,11 +136,11 @@ class Trainer:
         return self.accelerator.gather((logits.detach(), labels))
 
     def _validate(self) -> dict:
-        """Score every validation clip as `Detector.predict` does, each process its share; the threshold follows."""
-        model, state = self.accelerator.unwrap_model(self.model), self.accelerator
+        """Score every validation clip as `Detector.predict` does; the threshold follows."""
+        model = self.accelerator.unwrap_model(self.model)
         broadcast(list(model.buffers()))  # batch norm's running means, which differ between processes
-        share = score_clips(model, self.validation.iloc[state.process_index :: state.num_processes])
-        labels, scores = np.array(gather_object(list(zip(share.label, share.score, strict=True)))).T
+        scored = score_clips(model, self.validation)
+        labels, scores = scored.label.to_numpy(), scored.score.to_numpy()
         rate, self.threshold = metrics.eer(labels, scores)
         return {"loss": metrics.log_loss(labels, scores), "accuracy": metrics.accuracy(labels, scores), "eer": rate}
 
@@ -169,6 +175,14 @@ class Trainer:
             self._write_history()
 
 
+def _has_bf16(device: torch.device) -> bool:
+    """Whether the processor computes in bfloat16 itself, which then is faster."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 def newest_run(data: str, folder=None) -> Path | None:
     """The newest run, finished or not, that was trained on the data with this fingerprint, or None."""
     found = [path for path in Path(folder or runs_folder()).glob("*/best.safetensors") if _data_of(path) == data]
@@ -185,7 +199,11 @@ def _data_of(path: Path) -> str | None:
 
 def _flatten(state: dict) -> tuple[dict[str, torch.Tensor], list]:
     """An optimizer's state as named tensors and its settings as what JSON can hold."""
-    tensors = {f"{TRAINING_STATE}{i}.{k}": v.cpu().clone() for i, s in state["state"].items() for k, v in s.items()}
+    tensors = {
+        f"{TRAINING_STATE}{i}.{k}": v.cpu().contiguous().clone()
+        for i, s in state["state"].items()
+        for k, v in s.items()
+    }
     return tensors, state["param_groups"]
 
 

@@ -1,9 +1,10 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from dfa_utils.config import Config
-from dfa_utils.models import build_model, count_parameters, score_windows
+from dfa_utils.models import build_model, count_parameters, fuse_for_scoring, score_windows
 
 generator = torch.Generator().manual_seed(0)
 
@@ -72,6 +73,23 @@ def test_one_seed_one_model():
 def test_unknown_names_list_the_known():
     with pytest.raises(ValueError, match="known: cnn"):
         build_model("transformer")
+
+
+def test_batch_norm_folds_into_the_convolutions_without_a_change():
+    model = build_model()
+    waves = torch.randn(8, 16_000, generator=generator)
+    model(waves)  # moves the running means
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fused = fuse_for_scoring(model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+    assert torch.allclose(fused(waves), model.eval()(waves), atol=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_convolutions_lie_channels_last(model):
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    assert all(module.weight.is_contiguous(memory_format=torch.channels_last) for module in convolutions)
+    assert model.back_end.blocks(torch.zeros(2, 24, 40, 50)).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_windows_are_scored_in_order_whatever_the_batch_and_silence_is_passed_over(model):

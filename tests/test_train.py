@@ -82,6 +82,31 @@ def test_a_killed_run_ends_with_the_same_weights(run, tiny_root, tiny_config, tm
     assert same(tensors(run.folder, "best"), tensors(folder, "best"))
 
 
+def shift(waveforms, generator):
+    """Move each batch by a random number of samples."""
+    return waveforms.roll(int(torch.randint(1000, (1,), generator=generator)), dims=1)
+
+
+def test_augmentation_is_resumed_like_all_else(run, tiny_config, tiny_manifest, tmp_path):
+    whole = fit(tiny_config, tiny_manifest, tmp_path / "whole", augment=shift)
+    trainer = Trainer(tiny_config, tiny_manifest, tmp_path / "parts", fingerprint(tiny_manifest), augment=shift)
+    trainer.do_epoch()
+    parts = fit(tiny_config, tiny_manifest, tmp_path / "parts", augment=shift)
+    assert same(tensors(whole.folder), tensors(parts.folder))
+    assert not same(tensors(whole.folder), tensors(run.folder))
+
+
+def test_augmentation_gets_whole_batches_of_waveforms(tiny_config, tiny_manifest, tmp_path):
+    shapes = []
+    fit(
+        replace(tiny_config, epochs=1),
+        tiny_manifest,
+        tmp_path / "a",
+        lambda waves, _: shapes.append(waves.shape) or waves,
+    )
+    assert shapes == [(8, tiny_config.clip_samples)] * 3
+
+
 def test_a_finished_run_is_returned_as_it_is(run, tiny_config, tiny_manifest):
     before = (run.folder / "last.safetensors").stat().st_mtime_ns
     assert fit(tiny_config, tiny_manifest, run.folder).epochs == run.epochs
