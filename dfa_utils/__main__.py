@@ -1,18 +1,17 @@
-"""The command line: python -m dfa_utils train | evaluate | predict."""
+"""The command line: python -m dfa_utils train | evaluate | predict | cache."""
 
 import argparse
-import csv
 import sys
-from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 from dfa_utils.audio import AudioError
 from dfa_utils.config import Config
 from dfa_utils.inference import Detector, Prediction
+from dfa_utils.processes import this_process
+from dfa_utils.progress import progress_bar
 
 CHECKPOINT = "a run, a folder of runs (its newest) or a file (default: the weights of the package)"
-COLUMNS = ("path", "score", "label", "seconds", "error")
+DEVICE = "cpu, cuda, cuda:1, mps (default: a GPU if there is one)"
 
 
 def main(arguments=None) -> int:
@@ -25,15 +24,18 @@ def main(arguments=None) -> int:
     except (ValueError, OSError) as error:  # AudioError, CheckpointError, DataError: each names the file and the cure
         print(f"error: {error}", file=sys.stderr)
         return 2
+    finally:
+        this_process().destroy_process_group()
 
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser("python -m dfa_utils", description="Detect synthetic speech.")
-    commands = top.add_subparsers(required=True, metavar="train | evaluate | predict")
+    commands = top.add_subparsers(required=True, metavar="train | evaluate | predict | cache")
     _train_options(commands.add_parser("train", help="train a detector; a stopped run goes on where it was"))
     _evaluate_options(commands.add_parser("evaluate", help="accuracy, F1, confusion matrix and EER of each split"))
     _predict_options(commands.add_parser("predict", help="judge files and folders"))
+    _cache_options(commands.add_parser("cache", help="decoded clips on disk: where, how many, how large"))
     return top
 
 
@@ -42,7 +44,7 @@ def _train_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data", required=True, metavar="ROOT", help="{training,validation,testing}/{real,fake}/*.wav"
     )
-    command.add_argument("--run", metavar="FOLDER", help="where checkpoints go (default: below $DFA_RUNS or runs/)")
+    command.add_argument("--folder", help="where checkpoints go (default: below $DFA_RUNS or runs/)")
     command.add_argument("--epochs", type=int, help="passes over the training split (default: by its size)")
     command.add_argument("--batch-size", type=int, help="clips a step (default: by the size of the training split)")
     command.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
@@ -53,6 +55,7 @@ def _train_options(command: argparse.ArgumentParser) -> None:
 def _evaluate_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", required=True, metavar="ROOT", help="the data set, as for train")
     command.add_argument("--checkpoint", metavar="RUN", help=CHECKPOINT)
+    command.add_argument("--device", help=DEVICE)
     command.add_argument("--out", metavar="CSV", help="write every clip's score")
     command.set_defaults(command=evaluate)
 
@@ -60,8 +63,17 @@ def _evaluate_options(command: argparse.ArgumentParser) -> None:
 def _predict_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("paths", nargs="+", metavar="PATH", help="audio files, or folders of them")
     command.add_argument("--checkpoint", metavar="RUN", help=CHECKPOINT)
-    command.add_argument("--out", metavar="CSV", help=f"write the columns {','.join(COLUMNS)}")
+    command.add_argument("--device", help=DEVICE)
+    command.add_argument(
+        "--out", metavar="CSV", help="write path, score, label, seconds, detector and error of each file"
+    )
+    command.add_argument("--resume", action="store_true", help="continue the CSV where an earlier call stopped")
     command.set_defaults(command=predict)
+
+
+def _cache_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--clear", action="store_true", help="delete them; they are made anew when needed")
+    command.set_defaults(command=cache)
 
 
 def train(options) -> int:
@@ -71,9 +83,9 @@ def train(options) -> int:
 
     manifest = scan(options.data)
     config = replace(Config(learning_rate=options.learning_rate, seed=options.seed), **_sizes(options, manifest))
-    run = fit(config, manifest, options.run)
+    run = fit(config, manifest, options.folder)
     best = run.epochs[run.best]
-    print(f"{run.folder}: epoch {best['epoch']} of {len(run.epochs)} is best, validation EER {best['eer']:.1%}")
+    _say(f"{run.folder}: epoch {best['epoch']} of {len(run.epochs)} is best, validation EER {best['eer']:.1%}")
     return 0
 
 
@@ -84,49 +96,57 @@ def _sizes(options, manifest) -> dict:
 
 def evaluate(options) -> int:
     """`evaluate`: the figures of every split, at the checkpoint's own threshold."""
-    from dfa_utils.checkpoint import write_atomically
     from dfa_utils.data import scan
     from dfa_utils.evaluate import report, score_clips
+    from dfa_utils.files import write_atomically
 
-    detector = Detector.load(options.checkpoint)
+    detector = _load(options)
     scores = score_clips(detector.model, scan(options.data))
-    print(report(scores, detector.threshold))
-    if options.out:
+    if options.out and this_process().is_main_process:
         write_atomically(options.out, scores.to_csv(index=False, float_format="%.9f").encode())
+    _say(report(scores, detector.threshold))
     return 0
 
 
 def predict(options) -> int:
     """`predict`: a line for each file, a row for each in the CSV; a file that fails is named and stops nothing."""
-    from tqdm.auto import tqdm
+    from dfa_utils.bulk import ScoreTable, expand, score_files
 
-    detector, failed = Detector.load(options.checkpoint), 0
-    with _writer(options.out) if options.out else nullcontext() as file:
-        if file:
-            csv.writer(file).writerow(COLUMNS)
-        for path, result in tqdm(detector.predict_files(_expand(options.paths)), disable=not sys.stderr.isatty()):
-            failed += isinstance(result, AudioError)
-            print(result if isinstance(result, Prediction) else f"error: {result}", flush=True)
-            if file:
-                csv.writer(file).writerow(_row(path, result))
-    return int(failed > 0)
-
-
-def _writer(path: str):
-    """A CSV file that is written line by line, so that a kill loses nothing that was printed."""
-    return open(path, "w", newline="", buffering=1, encoding="utf-8", errors="backslashreplace")
+    detector, paths, failed = _load(options), expand(options.paths), 0
+    if options.resume and not options.out:
+        raise ValueError("--resume continues a CSV: say which with --out")
+    table = ScoreTable(options.out, paths, detector, options.resume) if options.out else None
+    results = score_files(detector, paths)
+    for _, result in progress_bar(table.add(results) if table else results, disable=not sys.stderr.isatty()):
+        failed += isinstance(result, AudioError)
+        _say(result if isinstance(result, Prediction) else f"error: {result}")
+    return int((table.failed if table else failed) > 0)
 
 
-def _expand(paths) -> list[Path]:
-    from dfa_utils.data import find_audio
+def cache(options) -> int:
+    """`cache`: where decoded clips are kept, and how much of them there is."""
+    from dfa_utils.cache import cache_folder, clear, usage
 
-    return [file for path in map(Path, paths) for file in ((find_audio(path) or [path]) if path.is_dir() else [path])]
+    folder = cache_folder()
+    if folder is None:
+        print("the cache is off (DFA_CACHE)")
+        return 0
+    if options.clear:
+        clear(folder)
+    entries, size = usage(folder)
+    print(f"{folder}: {entries:,} decoded clips, {size / 1e6:,.1f} MB")
+    return 0
 
 
-def _row(path: str, result) -> tuple:
-    if isinstance(result, AudioError):
-        return path, "", "", "", str(result)
-    return path, f"{result.score:.9f}", result.label, f"{result.seconds:.3f}", ""
+def _load(options) -> Detector:
+    """The detector on the device that is asked for; by default on a GPU if there is one, each process on its own."""
+    return Detector.load(options.checkpoint, options.device or this_process().device)
+
+
+def _say(text) -> None:
+    """Print, in one of several processes."""
+    if this_process().is_main_process:
+        print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,28 +2,38 @@
 
 import numpy as np
 import pandas as pd
+from accelerate.utils import gather_object
 
 from dfa_utils import metrics
-from dfa_utils.audio import AudioError, load_audio, windows
+from dfa_utils.audio import AudioError, windows
+from dfa_utils.cache import blocks_of, open_clip
 from dfa_utils.data import SPLITS
-from dfa_utils.models import SpectrogramDetector, score_windows
+from dfa_utils.models import SpectrogramDetector, fuse_for_scoring, score_windows
+from dfa_utils.processes import this_process
 from dfa_utils.progress import progress_bar
 
 
 def score_clips(model: SpectrogramDetector, manifest: pd.DataFrame) -> pd.DataFrame:
     """The manifest with a column `score`: the mean P(fake) of each clip's windows, on the model's own device.
 
-    Raises AudioError, naming it, for a clip that cannot be read or is silent; `data.scan` leaves such clips out.
+    Under several processes each of them must call this with the same manifest: each scores its share, all get the
+    whole. Raises AudioError, naming it, for a clip that cannot be read or is silent; `data.scan` leaves such clips out.
     """
-    config = model.config
-    paths = progress_bar(manifest.path, "scoring", leave=False)
-    loaded = ((row, load_audio(path, config.sample_rate)) for row, path in enumerate(paths))
-    cut = ((row, w) for row, x in loaded for _, w in windows([x], config.clip_samples, config.hop_samples))
-    rows, scores = np.array(list(score_windows(model, cut)) or np.empty((0, 2))).T
-    counts = np.bincount(rows.astype(int), minlength=len(manifest))
+    state = this_process()
+    share = range(state.process_index, len(manifest), state.num_processes)
+    scores = list(zip(share, _mean_scores(model, manifest.path.iloc[share]), strict=True))
+    return manifest.assign(score=[score for _, score in sorted(gather_object(scores))])
+
+
+def _mean_scores(model: SpectrogramDetector, paths: pd.Series) -> np.ndarray:
+    config, bar = model.config, progress_bar(paths, "scoring", leave=False)
+    blocks = ((row, blocks_of(open_clip(path, config.sample_rate), config.sample_rate)) for row, path in enumerate(bar))
+    cut = ((row, w) for row, clip in blocks for _, w in windows(clip, config.clip_samples, config.hop_samples))
+    rows, scores = np.array(list(score_windows(fuse_for_scoring(model), cut)) or np.empty((0, 2))).T
+    counts = np.bincount(rows.astype(int), minlength=len(paths))
     if not counts.all():
-        raise AudioError(f"{manifest.path.iloc[int(np.argmin(counts))]}: silent throughout; leave it out")
-    return manifest.assign(score=np.bincount(rows.astype(int), scores) / counts)
+        raise AudioError(f"{paths.iloc[int(np.argmin(counts))]}: silent throughout; leave it out")
+    return np.bincount(rows.astype(int), scores) / counts
 
 
 def summarise(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:

@@ -1,7 +1,10 @@
 """The detector in use: one file, a folder, or a long recording over time."""
 
+import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import torch
 
 from dfa_utils.audio import AudioError, resample_blocks, stream_audio, windows
 from dfa_utils.checkpoint import SHIPPED, CheckpointError, load_checkpoint
-from dfa_utils.models import SpectrogramDetector, score_windows
+from dfa_utils.models import SpectrogramDetector, fuse_for_scoring, score_windows
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Detector:
     """A trained model with its threshold; `Detector.load()` gives one."""
 
     def __init__(self, model: SpectrogramDetector, info: dict):
-        self.model, self.info = model.eval(), info
+        self.model, self.info, self._scorer = model.eval(), info, fuse_for_scoring(model)
         self.threshold = float(info.get("threshold", 0.5))
 
     @classmethod
@@ -61,16 +64,28 @@ class Detector:
         Raises AudioError for what cannot be judged: unreadable, empty, not finite, or silent throughout.
         """
         if isinstance(source, (str, Path)):
-            return self._judge(str(source), stream_audio(source, self.model.config.sample_rate))
-        return self._judge("array", self._from_array(source, sample_rate))
+            result = dict(self.predict_files([source]))[str(source)]
+        else:
+            result = dict(self._judge([("array", self._from_array(source, sample_rate))]))["array"]
+        if isinstance(result, AudioError):
+            raise result
+        return result
 
-    def predict_files(self, paths: Iterable) -> Iterator[tuple[str, Prediction | AudioError]]:
-        """Judge files one after the other; yields (path, Prediction), or (path, AudioError) and goes on."""
-        for path in paths:
-            try:
-                yield str(path), self.predict(path)
-            except AudioError as error:
-                yield str(path), error
+    def predict_files(self, paths: Iterable, batch_size: int = 32) -> Iterator[tuple[str, Prediction | AudioError]]:
+        """Judge any number of files, in constant memory; yields (path, Prediction), or (path, AudioError) and goes on.
+
+        In the order of `paths`, in batches of windows across files; so a result comes when the next ones are scored.
+        """
+        rate = self.model.config.sample_rate
+        return self._judge(((str(path), stream_audio(path, rate)) for path in paths), batch_size)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """12 hex digits that change with the weights, the settings and the threshold."""
+        digest = hashlib.sha256(f"{self.model.config.to_json()} {self.threshold!r}".encode())
+        for value in self.model.state_dict().values():
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     def _from_array(self, samples, sample_rate: int | None) -> Iterator[torch.Tensor]:
         samples = torch.as_tensor(samples)
@@ -83,25 +98,50 @@ class Detector:
         rate = self.model.config.sample_rate
         return resample_blocks([(samples.float(), sample_rate or rate)], rate)
 
-    def _judge(self, name: str, blocks: Iterable[torch.Tensor]) -> Prediction:
-        config, counter = self.model.config, _Counter(blocks)
-        cut = windows(counter, config.clip_samples, config.hop_samples)
-        judged = list(score_windows(self.model, cut))
-        if not judged:
-            raise AudioError(f"{name}: silent throughout, so there is nothing to judge; check the recording")
-        starts, scores = np.array(judged).T  # [N], [N]
-        label = "fake" if scores.mean() >= self.threshold else "real"
-        seconds, times = counter.samples / config.sample_rate, starts / config.sample_rate
-        return Prediction(name, label, float(scores.mean()), self.threshold, seconds, times, scores)
+    def _judge(self, sources: Iterable[tuple[str, Iterable[torch.Tensor]]], batch_size: int = 32):
+        """(path, Prediction or AudioError) of each (path, consecutive blocks [T]), in order."""
+        waiting: deque[_Recording] = deque()
+        for (recording, start), score in score_windows(self._scorer, self._cut(sources, waiting), batch_size):
+            recording.windows.append((start, score))
+            while waiting[0] is not recording:  # scores come in order, so all of an earlier recording's are in
+                yield self._finish(waiting.popleft())
+        yield from map(self._finish, waiting)
+
+    def _cut(self, sources, waiting: deque):
+        """((recording, start), window [clip_samples]) of all sources; each recording joins `waiting` as it begins."""
+        config = self.model.config
+        for path, blocks in sources:
+            recording = _Recording(path)
+            waiting.append(recording)
+            try:
+                for start, window in windows(recording.count(blocks), config.clip_samples, config.hop_samples):
+                    yield (recording, start), window
+            except AudioError as error:
+                recording.error = error
+
+    def _finish(self, recording: "_Recording") -> tuple[str, "Prediction | AudioError"]:
+        path, rate = recording.path, self.model.config.sample_rate
+        if recording.error:
+            return path, recording.error
+        if not recording.windows:
+            return path, AudioError(f"{path}: silent throughout, so there is nothing to judge; check the recording")
+        starts, scores = np.array(recording.windows).T  # [N], [N]
+        score = float(scores.mean())
+        label = "fake" if score >= self.threshold else "real"
+        return path, Prediction(path, label, score, self.threshold, recording.samples / rate, starts / rate, scores)
 
 
-class _Counter:
-    """Passes blocks through and counts their samples."""
+@dataclass
+class _Recording:
+    """What is known so far of a recording that is being judged."""
 
-    def __init__(self, blocks: Iterable[torch.Tensor]):
-        self.blocks, self.samples = blocks, 0
+    path: str
+    samples: int = 0
+    windows: list[tuple[int, float]] = field(default_factory=list)  # (start in samples, P(fake))
+    error: AudioError | None = None
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        for block in self.blocks:
+    def count(self, blocks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Pass blocks through and count their samples."""
+        for block in blocks:
             self.samples += len(block)
             yield block

@@ -35,7 +35,7 @@ def rows_of(path):
 
 
 def test_train_writes_a_run_and_says_where(tiny_root, tmp_path, capsys):
-    assert main(["train", "--data", str(tiny_root), "--run", str(tmp_path / "r"), "--epochs", "1"]) == 0
+    assert main(["train", "--data", str(tiny_root), "--folder", str(tmp_path / "r"), "--epochs", "1"]) == 0
     assert str(tmp_path / "r") in capsys.readouterr().out
     assert (tmp_path / "r" / "best.safetensors").exists()
 
@@ -50,7 +50,7 @@ def test_evaluate_prints_the_figures_of_every_split_and_writes_scores(run, tiny_
 def test_predict_writes_a_row_for_every_file_and_reports_failures(run, folder, tmp_path, capsys):
     assert main(["predict", "--checkpoint", run, "--out", str(tmp_path / "o.csv"), "--", str(folder)]) == 1
     rows = rows_of(tmp_path / "o.csv")
-    assert list(rows[0]) == ["path", "score", "label", "seconds", "error"]
+    assert list(rows[0]) == ["path", "score", "label", "seconds", "detector", "error"]
     assert [row["path"].rsplit("/")[-1] for row in rows] == ["a.wav", "b.mp3", "c.wav", "d.wav"]
     for row in rows[:2]:
         assert len(row["score"].split(".")[1]) == 9

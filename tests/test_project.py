@@ -14,13 +14,14 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dfa_utils"
 LAYERS = [
-    {"config", "metrics", "progress", "bootstrap"},
+    {"config", "metrics", "progress", "bootstrap", "files", "processes"},
     {"audio", "features", "plots"},
-    {"models"},
+    {"models", "cache"},
     {"checkpoint", "data", "toy"},
     {"evaluate", "audit"},
     {"train", "inference"},
-    {"notebook", "__main__"},
+    {"notebook", "bulk"},
+    {"__main__"},
 ]
 LAYER = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 PINS = dict(
@@ -66,13 +67,13 @@ def test_functions_are_short_and_public_ones_say_what_they_do(module):
 
 def test_the_core_is_small():
     lines = 0
-    for path in PACKAGE.glob("*.py"):
+    for path in set(PACKAGE.glob("*.py")) - {PACKAGE / "toy.py"}:  # what the notebooks face; toy makes data/toy
         tree = ast.parse(path.read_text(encoding="utf-8"))
         bodies = [n.body for n in ast.walk(tree) if isinstance(n, (ast.Module, ast.ClassDef, ast.FunctionDef))]
         docs = [b[0] for b in bodies if b and isinstance(b[0], ast.Expr) and isinstance(b[0].value, ast.Constant)]
         lines += len([line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])
         lines -= sum(doc.end_lineno - doc.lineno + 1 for doc in docs)
-    assert lines <= 1_700
+    assert lines <= 1_600
 
 
 def test_the_import_is_light():
