@@ -8,9 +8,10 @@ SAMPLES := data/toy/testing/real/voice15-060.wav data/toy/testing/fake/voice17-0
 EXECUTE := $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.record_timing=False
 export TQDM_DISABLE := 1
 export JUPYTER_PLATFORM_DIRS := 1
+export DFA_CACHE := $(CURDIR)/build/cache
 unexport DFA_DATA
 
-.PHONY: run test notebooks clean
+.PHONY: run test notebooks benchmarks clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.txt pyproject.toml
@@ -41,6 +42,11 @@ notebooks: $(READY)
 	$(EXECUTE) --to notebook --inplace $(NOTEBOOKS)
 	$(BIN)/jupyter nbconvert --log-level=WARN --to markdown --output-dir build/pictures notebooks/05_inference.ipynb
 	cp build/pictures/05_inference_files/*.png data/over_time.png
+
+# Measure on this machine, and put the figures into the README.
+benchmarks: $(READY)
+	for name in decode features epoch scoring arithmetic growth memory kills table; do \
+		$(BIN)/python tests/benchmarks/$$name.py || exit; done
 
 clean:
 	rm -rf build runs $(VENV)

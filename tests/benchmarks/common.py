@@ -1,0 +1,95 @@
+"""What the benchmarks share: clips to work on, timing side by side, results as JSON.
+
+Each benchmark is a command: `python tests/benchmarks/NAME.py` prints its figures and writes them to
+tests/benchmarks/results/NAME.json. Times on a shared machine jump, so alternatives are timed in turns and the median
+of the turns counts; ratios say more than milliseconds.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+os.environ["TQDM_DISABLE"] = "1"
+
+import pandas as pd
+import torch
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results"
+
+
+@contextmanager
+def scratch():
+    """A temporary folder, with an empty cache of decoded clips in it."""
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["DFA_CACHE"] = str(Path(name) / "cache")
+        yield Path(name)
+
+
+def make_clips(folder: Path, count: int) -> pd.DataFrame:
+    """A manifest of `count` clips of 2 s (16 kHz, 16 bit) for training and 88 for validation: copies of data/toy."""
+    toy = pd.read_csv(ROOT / "data" / "toy" / "manifest.csv")
+    rows = []
+    for split, number in (("training", count), ("validation", 88)):
+        for i in range(number):
+            clip = toy.iloc[i % len(toy)]
+            path = folder / "clips" / split / f"{i:06}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / "data" / "toy" / clip.path, path)
+            rows.append((str(path), split, int(clip.label == "fake")))
+    return pd.DataFrame(rows, columns=["path", "split", "label"])
+
+
+def time_in_turns(functions: dict, turns: int = 5) -> dict[str, float]:
+    """Median seconds of each function over `turns` rounds, after one round that does not count."""
+    seconds = {name: [] for name in functions}
+    for turn in range(turns + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+@contextmanager
+def threads(number: int):
+    """Compute on `number` threads, and where the system allows it on as many cores, decoding included."""
+    before, cores = torch.get_num_threads(), getattr(os, "sched_getaffinity", lambda _: set())(0)
+    torch.set_num_threads(number)
+    if len(cores) >= number:
+        os.sched_setaffinity(0, sorted(cores)[:number])
+    yield
+    torch.set_num_threads(before)
+    if cores:
+        os.sched_setaffinity(0, cores)
+
+
+def peak_megabytes(code: str, *arguments) -> float:
+    """Peak memory of a fresh Python that runs `code` with sys.argv[1:] = arguments."""
+    code += "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, KiB here
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]) / unit
+
+
+def write(name: str, figures: dict) -> None:
+    """Print the figures and keep them, with the machine they were measured on."""
+    machine = {
+        "processor": getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name", platform.machine()),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    text = json.dumps({"machine": machine, **figures}, indent=1)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+    print(text)

@@ -1,0 +1,30 @@
+"""(b) Milliseconds for a 2 s clip's mel spectrogram in dB: LogMel on batches; torchaudio, librosa clip by clip."""
+
+import librosa
+import torch
+from common import threads, time_in_turns, write
+from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
+
+from dfa_utils.config import Config
+from dfa_utils.features import LogMel
+
+COUNT, config = 64, Config()
+waves = 0.1 * torch.randn(COUNT, config.clip_samples, generator=torch.Generator().manual_seed(0))
+settings = {"n_fft": config.n_fft, "hop_length": config.hop_length, "n_mels": config.n_mels}
+front_end, to_db = LogMel(config), AmplitudeToDB("power", top_db=config.top_db)
+mel = MelSpectrogram(config.sample_rate, **settings)
+ways = {
+    "LogMel, batches of 32": lambda: [front_end(batch) for batch in waves.split(32)],
+    "LogMel, clip by clip": lambda: [front_end(wave[None]) for wave in waves],
+    "torchaudio, clip by clip": lambda: [to_db(mel(wave)[None]) for wave in waves],
+    "librosa, clip by clip": lambda: [
+        librosa.power_to_db(librosa.feature.melspectrogram(y=wave, sr=config.sample_rate, **settings))
+        for wave in waves.numpy()
+    ],
+}
+figures = {}
+for number in (1, 2):
+    with threads(number):
+        for name, seconds in time_in_turns(ways).items():
+            figures[f"{name}, {number} thread{'s'[: number - 1]} (ms a clip)"] = round(1e3 * seconds / COUNT, 3)
+write("features", figures)

@@ -1,0 +1,57 @@
+"""(f) Seconds against work, 1x to 8x: number of clips and length of a file; the exponent of the fitted power law."""
+
+import time
+
+import numpy as np
+import soundfile
+from common import make_clips, scratch, write
+
+from dfa_utils.audio import load_audio
+from dfa_utils.config import Config
+from dfa_utils.data import find_unusable
+from dfa_utils.inference import Detector
+from dfa_utils.models import build_model
+from dfa_utils.train import Trainer
+
+FACTORS, TURNS = (1, 2, 4, 8), 5
+
+
+def growth(function) -> dict:
+    """Least seconds of function(factor) over the turns, factors in turns; the slope of the line through their logs."""
+    best = dict.fromkeys(FACTORS, np.inf)
+    for turn in range(TURNS + 1):
+        for factor in FACTORS:
+            start = time.perf_counter()
+            function(factor)
+            if turn:
+                best[factor] = min(best[factor], time.perf_counter() - start)
+    slope = np.polyfit(np.log(FACTORS), np.log(list(best.values())), 1)[0]
+    return {"seconds": {f"{factor}x": round(s, 3) for factor, s in best.items()}, "exponent": round(float(slope), 3)}
+
+
+with scratch() as folder:
+    manifest, config = make_clips(folder, 1600), Config()
+    training = manifest[manifest.split == "training"]
+    paths, detector = training.path.tolist(), Detector(build_model(), {})
+    find_unusable(manifest.path)
+    trainers = {}
+    for factor in FACTORS:
+        some = manifest[(manifest.split == "validation") | (manifest.index < 80 * factor)]
+        trainers[factor] = Trainer(config, some, folder / f"run{factor}", "benchmark")
+        minute = np.tile(load_audio(paths[0]).numpy(), 30)
+        soundfile.write(folder / f"{factor}.wav", np.tile(minute, factor), config.sample_rate)
+
+    def epoch(factor):
+        """One training epoch on 80 clips x factor."""
+        trainers[factor].schedule.last_epoch = 0
+        trainers[factor]._train()
+
+    write(
+        "growth",
+        {
+            "checking cached clips (200)": growth(lambda factor: find_unusable(paths[: 200 * factor])),
+            "training epoch (80 clips)": growth(epoch),
+            "scoring files (100 clips)": growth(lambda factor: list(detector.predict_files(paths[: 100 * factor]))),
+            "one file (1 minute)": growth(lambda factor: detector.predict(folder / f"{factor}.wav")),
+        },
+    )

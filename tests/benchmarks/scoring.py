@@ -1,0 +1,27 @@
+"""(d) Scoring 2 s clips with the default CNN: from files (decode included) and from memory; threads and batch size."""
+
+from common import make_clips, scratch, threads, time_in_turns, write
+
+from dfa_utils.audio import load_audio
+from dfa_utils.config import Config
+from dfa_utils.inference import Detector
+from dfa_utils.models import build_model, fuse_for_scoring, score_windows
+
+COUNT, config = 512, Config()
+
+with scratch() as folder:
+    paths = make_clips(folder, COUNT).path[:COUNT].tolist()
+    waves = [load_audio(path) for path in paths]
+    detector, scorer = Detector(build_model(), {}), fuse_for_scoring(build_model())
+    figures = {}
+    for number in (1, 2):
+        with threads(number):
+            ways = {}
+            for size in (1, 32):
+                setting = f"{number} thread{'s'[: number - 1]}, batch {size}"
+                ways[f"files, {setting}"] = lambda size=size: list(detector.predict_files(paths, size))
+                ways[f"memory, {setting}"] = lambda size=size: list(score_windows(scorer, enumerate(waves), size))
+            for name, seconds in time_in_turns(ways).items():
+                figures[f"{name} (clips a second)"] = round(COUNT / seconds)
+                figures[f"{name} (times real time)"] = round(COUNT * config.clip_seconds / seconds)
+    write("scoring", figures)

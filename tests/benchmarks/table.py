@@ -1,0 +1,69 @@
+"""Put the benchmarks' figures, from results/*.json, into the README between its two markers."""
+
+import json
+import re
+
+from common import RESULTS, ROOT
+
+MARKERS = "<!-- benchmarks -->", "<!-- end of benchmarks -->"
+
+
+def rows() -> list[tuple[str, str]]:
+    """What is measured, and the figures."""
+    found = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
+    decode, features, epoch, scoring = (found[name] for name in ("decode", "features", "epoch", "scoring"))
+    training, judging = (values for name, values in found["arithmetic"].items() if "% of the time" in name)
+    growth = {name: values["exponent"] for name, values in found["growth"].items() if name != "machine"}
+    memory, kills = found["memory"], found["kills"]
+    return [
+        ("reading a clip, ms", listed(decode, " (ms a clip)")),
+        ("mel spectrogram, one thread, ms", listed(features, ", 1 thread (ms a clip)")),
+        (
+            "data path up to the spectrogram, two cores, ms",
+            f"ours {epoch['ours: data path (ms a clip)']}, plain {epoch['plain: data path (ms a clip)']}: "
+            f"**{epoch['data path: plain / ours']} times as fast**",
+        ),
+        (
+            "training epoch, two cores, ms",
+            f"ours {epoch['ours: epoch (ms a clip)']}, plain {epoch['plain: epoch (ms a clip)']}: "
+            f"**{epoch['epoch: plain / ours']} times as fast**, and {epoch['epoch: ours / in memory'] - 1:.0%} longer "
+            "than with all waveforms in memory",
+        ),
+        ("scoring files, decoding included, clips a second", listed(scoring, " (clips a second)", "files, ")),
+        ("scoring from memory, clips a second", listed(scoring, " (clips a second)", "memory, ")),
+        (
+            "convolutions and FFT, share of the time",
+            f"training {training['convolution and FFT']:.0f} %, scoring {judging['convolution and FFT']:.0f} %",
+        ),
+        ("time against work, exponent", ", ".join(f"{name} {exponent}" for name, exponent in growth.items())),
+        (
+            "peak memory of `predict`, MB",
+            f"{joined(memory['predict, clips (MB)'])} clips; one file of {joined(memory['predict, one file (MB)'])}",
+        ),
+        ("peak memory of filling the cache, MB", f"{joined(memory['cache, files of 0.1 s (MB)'])} files"),
+        (
+            "20 kills each",
+            f"of {kills['cache: entries, clips'][1]:,} clips {kills['cache: entries, clips'][0]:,} in the cache, and "
+            f"{kills['table: rows, files'][0]:,} rows in the table",
+        ),
+    ]
+
+
+def listed(figures: dict, ending: str, beginning: str = "") -> str:
+    """The figures whose names begin and end so, with what is left of the names."""
+    names = [name for name in figures if name.startswith(beginning) and name.endswith(ending)]
+    return "; ".join(f"{name.removeprefix(beginning).removesuffix(ending)} {figures[name]}" for name in names)
+
+
+def joined(figures: dict) -> str:
+    """figure (setting), one after the other."""
+    return ", ".join(f"{figure} ({setting})" for setting, figure in figures.items())
+
+
+machine = json.loads((RESULTS / "epoch.json").read_text())["machine"]
+lines = [f"| 2 s clips, {machine['cores']} cores of an {machine['processor']} | |", "|---|---|"]
+lines += [f"| {what} | {figures} |" for what, figures in rows()]
+readme = ROOT / "README.md"
+text = "\n".join([MARKERS[0], *lines, MARKERS[1]])
+pattern = "(?s)" + ".*".join(map(re.escape, MARKERS))
+readme.write_text(re.sub(pattern, lambda _: text, readme.read_text(encoding="utf-8")), encoding="utf-8")
