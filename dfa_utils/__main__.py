@@ -4,6 +4,8 @@ import argparse
 import sys
 from dataclasses import replace
 
+import torch
+
 from dfa_utils.audio import AudioError
 from dfa_utils.config import Config
 from dfa_utils.inference import Detector, Prediction
@@ -78,10 +80,9 @@ def _cache_options(command: argparse.ArgumentParser) -> None:
 
 def train(options) -> int:
     """`train`: fit a detector on ROOT and say where it lies."""
-    from dfa_utils.data import scan
     from dfa_utils.train import fit
 
-    manifest = scan(options.data)
+    manifest = _scan(options.data)
     config = replace(Config(learning_rate=options.learning_rate, seed=options.seed), **_sizes(options, manifest))
     run = fit(config, manifest, options.folder)
     best = run.epochs[run.best]
@@ -96,14 +97,14 @@ def _sizes(options, manifest) -> dict:
 
 def evaluate(options) -> int:
     """`evaluate`: the figures of every split, at the checkpoint's own threshold."""
-    from dfa_utils.data import scan
     from dfa_utils.evaluate import report, score_clips
     from dfa_utils.files import write_atomically
 
     detector = _load(options)
-    scores = score_clips(detector.model, scan(options.data))
+    scores = score_clips(detector.model, _scan(options.data))
     if options.out and this_process().is_main_process:
-        write_atomically(options.out, scores.to_csv(index=False, float_format="%.9f").encode())
+        text = scores.to_csv(index=False, float_format="%.9f")
+        write_atomically(options.out, text.encode(errors="backslashreplace"))
     _say(report(scores, detector.threshold))
     return 0
 
@@ -112,10 +113,11 @@ def predict(options) -> int:
     """`predict`: a line for each file, a row for each in the CSV; a file that fails is named and stops nothing."""
     from dfa_utils.bulk import ScoreTable, expand, score_files
 
-    detector, paths, failed = _load(options), expand(options.paths), 0
     if options.resume and not options.out:
         raise ValueError("--resume continues a CSV: say which with --out")
-    table = ScoreTable(options.out, paths, detector, options.resume) if options.out else None
+    detector, paths, failed = _load(options), expand(options.paths), 0
+    writes = options.out and this_process().is_main_process
+    table = ScoreTable(options.out, paths, detector, options.resume) if writes else None
     results = score_files(detector, paths)
     for _, result in progress_bar(table.add(results) if table else results, disable=not sys.stderr.isatty()):
         failed += isinstance(result, AudioError)
@@ -140,7 +142,21 @@ def cache(options) -> int:
 
 def _load(options) -> Detector:
     """The detector on the device that is asked for; by default on a GPU if there is one, each process on its own."""
-    return Detector.load(options.checkpoint, options.device or this_process().device)
+    device = options.device or this_process().device
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {device} cannot be used here ({reason}); --device cpu always can") from error
+    return Detector.load(options.checkpoint, device)
+
+
+def _scan(root):
+    """The data set; of several processes on a machine the first checks it, and the others find all clips decoded."""
+    from dfa_utils.data import scan
+
+    with this_process().local_main_process_first():
+        return scan(root)
 
 
 def _say(text) -> None:

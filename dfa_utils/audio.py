@@ -6,6 +6,7 @@ webm, mp4.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -18,6 +19,7 @@ import torch
 import torchaudio
 
 SILENCE = 2 / 32768  # peak below which there is nothing to judge: the last bit of 16
+LARGEST = 1e6  # 120 dB above full scale: a float file with more holds no sound
 _UNKNOWN_LENGTH = 0x7FFFF000  # data sizes from here on are what writers into a pipe put, who do not know the length
 
 
@@ -66,7 +68,7 @@ def resample_blocks(blocks: Iterable[tuple[torch.Tensor, int]], sample_rate: int
         margin = old * math.ceil(16 * max(1, old / new) / old)  # samples of context, whole periods of the ratio
         held = torch.cat([held, block])
         ready = (len(held) - margin) // old * old
-        if ready >= max(done, margin):
+        if ready >= margin and ready > done:
             yield _resampler(old, new)(held)[done * new // old : ready * new // old]
             held, done = held[ready - margin :], margin
     if len(held) > done:
@@ -121,7 +123,7 @@ def _refuse_missing(path: Path) -> None:
     except OSError as error:
         raise AudioError(f"{path}: no such file, or not readable ({error.strerror}); check the path") from error
     if path.is_dir():
-        raise AudioError(f"{path}: a folder without audio files; give a file, or a folder that holds some")
+        raise AudioError(f"{path}: a folder in which no audio file can be read; give a file, or another folder")
     if size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again")
 
@@ -129,7 +131,7 @@ def _refuse_missing(path: Path) -> None:
 def _decode(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
     """Blocks [T, channels] at the file's own rate, with that rate."""
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)  # bytes: any name
     except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless .raw
         yield from _decode_with_ffmpeg(path, block_seconds)
         return
@@ -200,9 +202,10 @@ def _refuse_without_ffmpeg(path: Path) -> None:
 
 def _mono(path: Path, decoded: tuple[np.ndarray, int]) -> tuple[torch.Tensor, int]:
     samples, rate = decoded
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: holds samples that are NaN or infinite; export it again as 16-bit wav")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)  # [T, channels] -> [T]
+    with np.errstate(over="ignore", invalid="ignore"):
+        mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)  # [T, channels] -> [T]
+    if not np.abs(mono).max(initial=0) < LARGEST:  # so that NaN is refused too
+        raise AudioError(f"{path}: holds samples that are NaN, infinite or absurd; export it again as 16-bit wav")
     return torch.from_numpy(np.ascontiguousarray(mono)), rate
 
 

@@ -8,17 +8,17 @@ from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 
 from dfa_utils.audio import AudioError
 from dfa_utils.data import walk_audio
-from dfa_utils.files import write_atomically
 from dfa_utils.inference import Detector, Prediction
 from dfa_utils.processes import this_process
 
 COLUMNS = ["path", "score", "label", "seconds", "detector", "error"]
 HEADER = (",".join(COLUMNS) + "\r\n").encode()
-CHUNK = 256  # files that each of several processes judges before their results are put together
+CHUNK = 64  # files that each of several processes judges before their results are put together
+TORN = 8  # line ends that the row a kill cut off may hold, in a quoted name
 
 
 class TableError(ValueError):
@@ -36,8 +36,10 @@ class ScoreTable:
     def __init__(self, table, paths: Iterator, detector: Detector, resume: bool = False):
         self.table, self.detector = Path(table), detector
         self.done = self.failed = 0
-        if not self.table.exists() or _begins(self.table) in (b"", HEADER):
-            write_atomically(self.table, HEADER)
+        begun = self._first_bytes()
+        if HEADER.startswith(begun):
+            self.table.parent.mkdir(parents=True, exist_ok=True)
+            self.table.write_bytes(HEADER)
         elif resume:
             self._continue(paths)
         else:
@@ -56,6 +58,12 @@ class ScoreTable:
             return path, "", "", "", self.detector.fingerprint, str(result)
         return path, f"{result.score:.9f}", result.label, f"{result.seconds:.3f}", self.detector.fingerprint, ""
 
+    def _first_bytes(self) -> bytes:
+        if not self.table.exists():
+            return b""
+        with open(self.table, "rb") as file:
+            return file.read(len(HEADER) + 1)
+
     def _continue(self, paths: Iterator) -> None:
         with open(self.table, "r+b") as file:
             rows = _complete_rows(file)
@@ -65,9 +73,14 @@ class ScoreTable:
             for row, position in rows:
                 self._refuse_other(row, str(next(paths, "nothing")))
                 self.done, self.failed, end = self.done + 1, self.failed + bool(row[-1]), position
+            file.seek(end)
+            if file.read().count(b"\n") > TORN:
+                raise TableError(f"{self.table}: no table from row {self.done + 1} on; mend it, or choose another name")
             file.truncate(end)
 
     def _refuse_other(self, row: list[str], path: str) -> None:
+        if len(row) != len(COLUMNS):
+            raise TableError(f"{self.table}: row {self.done + 1} is damaged; mend it, or choose another name")
         if row[0] != path.encode("utf-8", "backslashreplace").decode():
             raise TableError(
                 f"{self.table}: row {self.done + 1} is of {row[0]}, where {path} comes now; files came or went since "
@@ -78,14 +91,15 @@ class ScoreTable:
 
 
 def score_files(detector: Detector, paths: Iterable) -> Iterator[tuple[str, Prediction | AudioError]]:
-    """What `detector.predict_files` yields; under several processes all call this alike, and the main one yields.
+    """What `detector.predict_files` yields; under several processes all call this, and the main one yields.
 
-    Each process judges its share of every CHUNK * processes files.
+    The `paths` of the main process count; of every CHUNK * processes of them each process judges its share.
     """
     state, paths = this_process(), iter(paths)
     if state.num_processes == 1:
         yield from detector.predict_files(paths)
-    while chunk := list(islice(paths, CHUNK * state.num_processes)):
+        return
+    while chunk := _from_main(list(islice(paths, CHUNK * state.num_processes)) if state.is_main_process else None):
         share = range(state.process_index, len(chunk), state.num_processes)
         results = list(zip(share, detector.predict_files(chunk[i] for i in share), strict=True))
         gathered = gather_object(results)
@@ -101,9 +115,9 @@ def expand(paths: Iterable) -> Iterator[Path]:
         yield from found
 
 
-def _begins(table: Path) -> bytes:
-    with open(table, "rb") as file:
-        return file.read(len(HEADER) + 1)
+def _from_main(thing):
+    """What the main process has, in every process."""
+    return broadcast_object_list([thing])[0]
 
 
 def _complete_rows(file: BinaryIO) -> Iterator[tuple[list[str], int]]:

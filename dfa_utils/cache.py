@@ -1,4 +1,4 @@
-"""Decode once: every clip of a data set as 16-bit PCM at the model's rate, in files that are mapped into memory.
+"""Decode once: every clip of a data set as 16-bit PCM at the model's rate, of which only what is asked for is read.
 
 An entry belongs to one file in one state (path, size, modification time) and one way to decode it. A missing, outdated
 or damaged entry is made anew where it is met, so a fill that was stopped goes on, and any number of processes may fill
@@ -7,13 +7,12 @@ and read at once. $DFA_CACHE names the folder, or says `off`.
 
 import hashlib
 import math
-import mmap
 import os
-import shutil
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -23,10 +22,10 @@ import platformdirs
 import torch
 
 from dfa_utils.audio import load_audio, stream_audio
-from dfa_utils.files import atomic_file
+from dfa_utils.files import PART, atomic_file
 
 DECODING = 1  # counts up when dfa_utils.audio makes other samples of a file than before
-HEADER = struct.Struct("<4sqqqqI")  # MARK; source: size (bytes), modification time (ns); samples, blocks; checksum
+HEADER = struct.Struct("<4sqqqI")  # MARK; of the source: size (bytes), modification time (ns); samples; checksum
 BLOCK = struct.Struct("<qfI")  # of each block, behind the samples: its end (sample), the value of full scale, checksum
 MARK = b"DFA1"
 
@@ -34,8 +33,9 @@ MARK = b"DFA1"
 class CachedClip:
     """The samples of one file; like a tensor [T], but only what is asked for is read: len(clip), clip[start:stop].
 
-    16-bit audio that has `sample_rate` Hz already comes back exactly, anything else within 2**-15 of the loudest sample
-    around. Raises AudioError for a file that cannot be used, OSError for a cache that cannot be written.
+    16-bit mono audio that has `sample_rate` Hz already comes back exactly, anything else within 2**-15 of the loudest
+    sample of the same half minute. Raises AudioError for a file that cannot be used, OSError for a cache that cannot be
+    written.
     """
 
     def __init__(self, path, sample_rate: int, folder: Path):
@@ -49,15 +49,16 @@ class CachedClip:
             self._store()
 
     def __len__(self) -> int:
-        return self.samples
+        return self.blocks[-1][0]
 
     def __getitem__(self, part: slice) -> torch.Tensor:
         start, stop, _ = part.indices(len(self))
         try:
             return self._read(start, stop)
-        except _DamagedError:
-            self._store()
-            return self._read(start, stop)
+        except (OSError, _DamagedError):  # damaged, or gone since it was opened
+            with suppress(OSError):  # a cache that cannot be written either is no reason to stop
+                self._store()
+            return load_audio(self.path, self.sample_rate)[part]
 
     def _store(self) -> None:
         end, table = 0, b""
@@ -68,33 +69,35 @@ class CachedClip:
                 table += BLOCK.pack(end, *_write_pcm(file, block.numpy()))
             file.write(table)
             file.seek(0)
-            header = MARK, *self.state, end, len(table) // BLOCK.size
+            header = MARK, *self.state, end
             file.write(HEADER.pack(*header, _checksum(header, table)))
-        self._open()
+        self.blocks = list(BLOCK.iter_unpack(table))
 
     def _open(self) -> None:
-        """Map the entry; _DamagedError if it is incomplete, changed, or that of another state of the file."""
-        with open(self.entry, "rb") as file:
-            if os.fstat(file.fileno()).st_size < HEADER.size:
+        """Read the entry's table; _DamagedError if it is incomplete, changed, or of another state of the file."""
+        with open(self.entry, "rb", buffering=0) as file:
+            start = file.read(HEADER.size)
+            if len(start) < HEADER.size:
                 raise _DamagedError
-            self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        *header, checksum = HEADER.unpack_from(self.content)
-        _, *state, self.samples, _ = header
-        table = self.content[HEADER.size + 2 * self.samples :]
-        if tuple(state) != self.state or checksum != _checksum(header, table):
+            *header, checksum = HEADER.unpack(start)
+            file.seek(HEADER.size + 2 * abs(header[-1]))
+            table = file.read()
+        if tuple(header[:-1]) != (MARK, *self.state) or checksum != _checksum(header, table):
             raise _DamagedError
         self.blocks = list(BLOCK.iter_unpack(table))
 
     def _read(self, start: int, stop: int) -> torch.Tensor:
         parts, begin = [np.empty(0, np.float32)], 0
-        for end, full_scale, checksum in self.blocks:
-            if begin < stop and start < end:
-                block = memoryview(self.content)[HEADER.size + 2 * begin : HEADER.size + 2 * end]
-                if zlib.crc32(block) != checksum:
-                    raise _DamagedError
-                pcm = np.frombuffer(block, "<i2")[max(start - begin, 0) : stop - begin]
-                parts.append(pcm * np.float32(full_scale / 32768))
-            begin = end
+        with open(self.entry, "rb", buffering=0) as file:
+            for end, full_scale, checksum in self.blocks:
+                if begin < stop and start < end:
+                    file.seek(HEADER.size + 2 * begin)
+                    block = file.read(2 * (end - begin))
+                    if zlib.crc32(block) != checksum:
+                        raise _DamagedError
+                    pcm = np.frombuffer(block, "<i2")[max(start - begin, 0) : stop - begin]
+                    parts.append(pcm * np.float32(full_scale / 32768))
+                begin = end
         return torch.from_numpy(parts[-1] if len(parts) == 2 else np.concatenate(parts))
 
 
@@ -139,9 +142,12 @@ def usage(folder: Path) -> tuple[int, int]:
 
 
 def clear(folder: Path) -> None:
-    """Delete all entries, and what a kill left half written."""
+    """Delete all entries, and what a kill left half written; nothing else."""
+    for file in [*folder.glob("??/*.pcm"), *folder.glob(f"??/.*.pcm.*{PART}")]:
+        file.unlink(missing_ok=True)
     for part in folder.glob("??"):
-        shutil.rmtree(part)
+        with suppress(OSError):  # not empty: something else is in it
+            part.rmdir()
 
 
 @lru_cache

@@ -38,7 +38,7 @@ class Config:
     learning_rate: float = 2e-3  # peak of the one-cycle schedule
     weight_decay: float = 1e-2
     gradient_norm: float = 1.0  # gradients are clipped to this length
-    patience: int = 12  # epochs without a lower validation loss before training stops
+    patience: int = 12  # epochs without a lower validation loss, after the rate's peak, before training stops
     seed: int = 0
 
     def __post_init__(self):

@@ -64,14 +64,20 @@ def find_audio(folder) -> list[Path]:
 
 
 def walk_audio(folder) -> Iterator[Path]:
-    """What `find_audio` finds, one after the other: no more than a folder's names is held in memory."""
-    with os.scandir(folder) as entries:
-        visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    for entry in visible:
-        if entry.is_dir(follow_symlinks=False):
-            yield from walk_audio(entry.path)
-        elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
-            yield Path(entry.path)
+    """What `find_audio` finds, one after the other: no more than a folder's names is held in memory.
+
+    A folder that cannot be read stands for what may be in it.
+    """
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError:
+        yield Path(folder)
+        return
+    for path in (Path(folder, name) for name in names):
+        if path.is_dir() and not path.is_symlink():
+            yield from walk_audio(path)
+        elif path.suffix.lower() in SUFFIXES and not path.is_dir():
+            yield path
 
 
 def find_unusable(paths) -> pd.DataFrame:

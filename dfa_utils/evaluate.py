@@ -1,4 +1,10 @@
-"""Scores and tables of a detector on a data set. A clip's score is what `Detector.predict` gives: P(fake)."""
+"""Scores and tables of a detector on a data set. A clip's score is what `Detector.predict` gives: P(fake).
+
+The clips come through the cache of decoded clips, `Detector.predict` reads the file itself: for other than 16-bit mono
+audio at the detector's rate the two differ by what 16 bits cannot hold.
+"""
+
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -11,6 +17,8 @@ from dfa_utils.data import SPLITS
 from dfa_utils.models import SpectrogramDetector, fuse_for_scoring, score_windows
 from dfa_utils.processes import this_process
 from dfa_utils.progress import progress_bar
+
+BATCH = 32  # windows that are scored at once
 
 
 def score_clips(model: SpectrogramDetector, manifest: pd.DataFrame) -> pd.DataFrame:
@@ -26,14 +34,18 @@ def score_clips(model: SpectrogramDetector, manifest: pd.DataFrame) -> pd.DataFr
 
 
 def _mean_scores(model: SpectrogramDetector, paths: pd.Series) -> np.ndarray:
-    config, bar = model.config, progress_bar(paths, "scoring", leave=False)
-    blocks = ((row, blocks_of(open_clip(path, config.sample_rate), config.sample_rate)) for row, path in enumerate(bar))
-    cut = ((row, w) for row, clip in blocks for _, w in windows(clip, config.clip_samples, config.hop_samples))
-    rows, scores = np.array(list(score_windows(fuse_for_scoring(model), cut)) or np.empty((0, 2))).T
-    counts = np.bincount(rows.astype(int), minlength=len(paths))
+    config, scorer = model.config, fuse_for_scoring(model)
+    bar = enumerate(progress_bar(paths, "scoring", leave=False))
+    clips = ((row, blocks_of(open_clip(path, config.sample_rate), config.sample_rate)) for row, path in bar)
+    cut = ((row, w) for row, clip in clips for _, w in windows(clip, config.clip_samples, config.hop_samples))
+    sums, counts = np.zeros(len(paths)), np.zeros(len(paths))
+    while batch := list(islice(cut, BATCH)):
+        for (row, _), score in zip(batch, score_windows(scorer, [window for _, window in batch]), strict=True):
+            sums[row] += score or 0
+            counts[row] += score is not None
     if not counts.all():
         raise AudioError(f"{paths.iloc[int(np.argmin(counts))]}: silent throughout; leave it out")
-    return np.bincount(rows.astype(int), scores) / counts
+    return sums / counts
 
 
 def summarise(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:

@@ -42,7 +42,7 @@ class Detector:
     """A trained model with its threshold; `Detector.load()` gives one."""
 
     def __init__(self, model: SpectrogramDetector, info: dict):
-        self.model, self.info, self._scorer = model.eval(), info, fuse_for_scoring(model)
+        self.model, self.info = model.eval(), info
         self.threshold = float(info.get("threshold", 0.5))
 
     @classmethod
@@ -74,7 +74,7 @@ class Detector:
     def predict_files(self, paths: Iterable, batch_size: int = 32) -> Iterator[tuple[str, Prediction | AudioError]]:
         """Judge any number of files, in constant memory; yields (path, Prediction), or (path, AudioError) and goes on.
 
-        In the order of `paths`, in batches of windows across files; so a result comes when the next ones are scored.
+        In the order of `paths`, in batches of windows across files: a result comes as soon as its batch is full.
         """
         rate = self.model.config.sample_rate
         return self._judge(((str(path), stream_audio(path, rate)) for path in paths), batch_size)
@@ -100,24 +100,31 @@ class Detector:
 
     def _judge(self, sources: Iterable[tuple[str, Iterable[torch.Tensor]]], batch_size: int = 32):
         """(path, Prediction or AudioError) of each (path, consecutive blocks [T]), in order."""
-        waiting: deque[_Recording] = deque()
-        for (recording, start), score in score_windows(self._scorer, self._cut(sources, waiting), batch_size):
-            recording.windows.append((start, score))
-            while waiting[0] is not recording:  # scores come in order, so all of an earlier recording's are in
-                yield self._finish(waiting.popleft())
-        yield from map(self._finish, waiting)
+        scorer, batch, ended = fuse_for_scoring(self.model), [], deque()
+        for recording, start, window in self._cut(sources):
+            if window is None:
+                ended.append(recording)
+            else:
+                batch.append((recording, start, window))
+            if len(batch) == batch_size or len(ended) > batch_size:
+                _score(scorer, batch)
+            while ended and not ended[0].pending:
+                yield self._finish(ended.popleft())
+        _score(scorer, batch)
+        yield from map(self._finish, ended)
 
-    def _cut(self, sources, waiting: deque):
-        """((recording, start), window [clip_samples]) of all sources; each recording joins `waiting` as it begins."""
+    def _cut(self, sources):
+        """(recording, start, window [clip_samples]) of all sources; (recording, None, None) where one has ended."""
         config = self.model.config
         for path, blocks in sources:
             recording = _Recording(path)
-            waiting.append(recording)
             try:
                 for start, window in windows(recording.count(blocks), config.clip_samples, config.hop_samples):
-                    yield (recording, start), window
+                    recording.pending += 1
+                    yield recording, start, window
             except AudioError as error:
-                recording.error = error
+                recording.error = error.with_traceback(None)  # which would keep the samples
+            yield recording, None, None
 
     def _finish(self, recording: "_Recording") -> tuple[str, "Prediction | AudioError"]:
         path, rate = recording.path, self.model.config.sample_rate
@@ -137,6 +144,7 @@ class _Recording:
 
     path: str
     samples: int = 0
+    pending: int = 0  # windows that wait for their score
     windows: list[tuple[int, float]] = field(default_factory=list)  # (start in samples, P(fake))
     error: AudioError | None = None
 
@@ -145,3 +153,13 @@ class _Recording:
         for block in blocks:
             self.samples += len(block)
             yield block
+
+
+def _score(scorer: SpectrogramDetector, batch: list) -> None:
+    """Score a batch of (recording, start, window), note the scores with their recordings, and empty it."""
+    scores = score_windows(scorer, [window for _, _, window in batch]) if batch else []
+    for (recording, start, _), score in zip(batch, scores, strict=True):
+        recording.pending -= 1
+        if score is not None:
+            recording.windows.append((start, score))
+    batch.clear()

@@ -5,7 +5,7 @@ Waveform in, two logits out, in the order real, fake.
 
 import copy
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -91,17 +91,11 @@ def fuse_for_scoring(model: SpectrogramDetector) -> SpectrogramDetector:
     return model
 
 
-def score_windows(model: SpectrogramDetector, windows, batch_size: int = 32):
-    """P(fake) of (key, window [T]) pairs of one length, read lazily: yields (key, score) in the same order.
-
-    Silent windows are passed over: there is nothing in them to judge.
-    """
-    device, windows = next(model.parameters()).device, iter(windows)
-    while batch := list(islice(windows, batch_size)):
-        keys, waveforms = zip(*batch, strict=True)
-        stacked = torch.stack(waveforms).to(device)  # [B, T]
-        scores, silent = model.predict_proba(stacked)[:, 1].tolist(), is_silent(stacked).tolist()
-        yield from ((key, score) for key, score, nothing in zip(keys, scores, silent, strict=True) if not nothing)
+def score_windows(model: SpectrogramDetector, windows: list[torch.Tensor]) -> list[float | None]:
+    """P(fake) of windows [T] of one length, as one batch; None for silence, in which there is nothing to judge."""
+    stacked = torch.stack(windows).to(next(model.parameters()).device)  # [B, T]
+    scores, silent = model.predict_proba(stacked)[:, 1].tolist(), is_silent(stacked).tolist()
+    return [None if nothing else score for score, nothing in zip(scores, silent, strict=True)]
 
 
 def build_model(name: str | None = None, config: Config | None = None) -> SpectrogramDetector:

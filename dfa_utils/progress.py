@@ -16,7 +16,7 @@ def progress_bar(*args, **kwargs) -> tqdm:
     Of several processes only the first shows one.
     """
     hidden = bool(os.environ.get("TQDM_DISABLE")) or os.environ.get("RANK", "0") != "0"
-    return tqdm(*args, **{"disable": hidden, **kwargs})
+    return tqdm(*args, disable=kwargs.pop("disable", False) or hidden, **kwargs)
 
 
 def map_in_threads(function: Callable, items: Iterable, description: str) -> Iterator:

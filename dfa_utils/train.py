@@ -34,6 +34,7 @@ from dfa_utils.models import build_model
 from dfa_utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
+WARM_UP = 0.3  # share of the steps in which the learning rate rises
 
 Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]  # waveforms [B, T], on the model's device -> [B, T]
 
@@ -56,9 +57,12 @@ class Run:
         return min(range(len(self.epochs)), key=lambda i: self.epochs[i]["loss"])
 
     def is_finished(self, config: Config) -> bool:
-        """Whether all epochs are done, or the last `patience` of them brought nothing better."""
-        done = len(self.epochs)
-        return done >= config.epochs or (done > 0 and done - 1 - self.best >= config.patience)
+        """Whether all epochs are done, or the last `patience` of them brought nothing better.
+
+        Patience begins when the learning rate is past its peak: on the way there the loss may well rise for a while.
+        """
+        done, risen = len(self.epochs), int(WARM_UP * config.epochs)
+        return done >= config.epochs or (done > 0 and done - 1 - max(self.best, risen) >= config.patience)
 
 
 def fit(config: Config, manifest: pd.DataFrame, folder=None, augment: Augment | None = None) -> Run:
@@ -66,11 +70,13 @@ def fit(config: Config, manifest: pd.DataFrame, folder=None, augment: Augment | 
 
     A run that was stopped goes on where it was; a finished one is returned as it is. `folder` defaults to one named
     after model, data and settings below `runs_folder()`. `augment` changes whole batches of training waveforms; its
-    random numbers must come from the generator it is given. Raises ValueError if the folder holds a run with other
-    settings, other data or another number of processes, and if the loss is no number any more.
+    random numbers must come from the generator it is given, and its name stands for what it does. Raises ValueError if
+    the folder holds a run with other settings, other data or another number of processes, and if the loss is no number
+    any more.
     """
     data = fingerprint(manifest)
-    folder = Path(folder or runs_folder() / f"{config.model}-{data}-{config.digest}")
+    name = f"{config.model}-{data}-{config.digest}" + (f"-{_name(augment)}" if augment else "")
+    folder = Path(folder or runs_folder() / name)
     with torch.random.fork_rng():
         trainer = Trainer(config, manifest, folder, data, augment)
         bar = progress_bar(total=config.epochs, initial=len(trainer.run.epochs), desc="training")
@@ -96,7 +102,7 @@ class Trainer:
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.model, self.optimizer, self.batches = self.accelerator.prepare(model, optimizer, self.loader)
         steps = config.epochs * len(self.batches)
-        self.schedule = OneCycleLR(optimizer, config.learning_rate, total_steps=steps)
+        self.schedule = OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=WARM_UP)
         if (folder / "last.safetensors").exists():
             self._resume(folder / "last.safetensors")
 
@@ -147,7 +153,7 @@ class Trainer:
     def _save(self, better: bool) -> None:
         """First the best checkpoint, then the state to resume from, then the table: any kill between is mended."""
         folder, model = self.run.folder, self.accelerator.unwrap_model(self.model)
-        info = {"data": self.data, "threshold": self.threshold, **self.run.epochs[-1]}
+        info = {"data": self.data, "augment": _name(self.augment), "threshold": self.threshold, **self.run.epochs[-1]}
         if better:
             save_checkpoint(folder / "best.safetensors", model, info)
         tensors, groups = _flatten(self.optimizer.state_dict())
@@ -162,8 +168,9 @@ class Trainer:
     def _resume(self, path: Path) -> None:
         header, tensors = read_tensors(path)
         info = json.loads(header["info"])
-        theirs = json.loads(header["config"]) | {"data": info["data"], "processes": info["processes"]}
-        mine = json.loads(self.config.to_json()) | {"data": self.data, "processes": self.accelerator.num_processes}
+        theirs = json.loads(header["config"]) | {name: info.get(name) for name in ("data", "augment", "processes")}
+        mine = json.loads(self.config.to_json()) | {"data": self.data, "augment": _name(self.augment)}
+        mine["processes"] = self.accelerator.num_processes
         if other := [name for name in mine if mine[name] != theirs.get(name)]:
             raise ValueError(f"{path.parent} holds a run with another {', '.join(other)}; choose another folder")
         state = {name: value for name, value in tensors.items() if not name.startswith(TRAINING_STATE)}
@@ -173,6 +180,10 @@ class Trainer:
         self.run.epochs = info["epochs"]
         if self.accelerator.is_main_process:
             self._write_history()
+
+
+def _name(augment: Augment | None) -> str:
+    return getattr(augment, "__qualname__", type(augment).__qualname__) if augment else ""
 
 
 def _has_bf16(device: torch.device) -> bool:

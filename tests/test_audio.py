@@ -90,6 +90,8 @@ def bad_file(folder, kind):
         soundfile.write(path, np.zeros(0, "float32"), 16_000)
     elif kind == "nan":
         soundfile.write(path, np.array([0.1, np.nan, 0.2], "float32"), 16_000, subtype="FLOAT")
+    elif kind == "huge":
+        soundfile.write(path, np.array([[0.1, 0.1], [3e38, 3e38]], "float32"), 16_000, subtype="FLOAT")
     elif kind == "truncated":
         soundfile.write(path, tone(rng), 16_000)
         path.write_bytes(path.read_bytes()[:8_000])
@@ -104,7 +106,7 @@ def bad_file(folder, kind):
 
 
 @pytest.mark.parametrize(
-    "kind", ["missing", "empty", "text", "no samples", "nan", "truncated", "folder", "raw", "long name"]
+    "kind", ["missing", "empty", "text", "no samples", "nan", "huge", "truncated", "folder", "raw", "long name"]
 )
 def test_an_unusable_file_is_named_with_the_cure(tmp_path, kind):
     path = bad_file(tmp_path, kind)
@@ -112,6 +114,14 @@ def test_an_unusable_file_is_named_with_the_cure(tmp_path, kind):
         load_audio(path)
     assert str(path) in str(error.value)
     assert ";" in str(error.value) or ":" in str(error.value).removeprefix(str(path))
+
+
+@pytest.mark.parametrize("extra", [1, 50, 200, 400])
+def test_no_block_is_empty(tmp_path, extra):
+    soundfile.write(tmp_path / "a.wav", hiss(rng, 2)[:22_050].repeat(2)[: 44_100 + extra - 22_050], 22_050)
+    blocks = list(stream_audio(tmp_path / "a.wav", 16_000, block_seconds=0.5))
+    assert min(map(len, blocks)) > 0
+    assert torch.allclose(torch.cat(blocks), load_audio(tmp_path / "a.wav"), atol=1e-5)
 
 
 def test_a_truncated_flac_is_named(tmp_path):

@@ -1,6 +1,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,11 +10,12 @@ import time
 import numpy as np
 import pytest
 import soundfile
+import torch
 from conftest import RATE, hiss, tone
 
 from dfa_utils import Detector, inference
 from dfa_utils.audio import AudioError
-from dfa_utils.bulk import COLUMNS, ScoreTable, TableError, expand, score_files
+from dfa_utils.bulk import COLUMNS, HEADER, ScoreTable, TableError, expand, score_files
 from dfa_utils.checkpoint import save_checkpoint
 from dfa_utils.models import build_model
 
@@ -100,6 +102,32 @@ def test_results_come_before_all_files_are_read(detector, clips):
     assert len(read) < 6
 
 
+def test_many_bad_files_do_not_pile_up(detector, clips, tmp_path):
+    read, bad = [], [tmp_path / f"{i}.wav" for i in range(100)]
+    paths = (read.append(path) or path for path in [clips / "01.wav", *bad])
+    results = detector.predict_files(paths, batch_size=4)
+    assert next(results)[0] == str(clips / "01.wav")
+    assert len(read) < 10
+    assert [isinstance(result, AudioError) for _, result in results] == [True] * 100
+
+
+def test_a_changed_model_is_scored_as_it_is(tiny_config, clips):
+    detector = Detector(build_model(config=tiny_config), {})
+    before = detector.predict(clips / "01.wav").score
+    detector.model.back_end.head.bias.data += torch.tensor([0.0, 1.0])
+    assert detector.predict(clips / "01.wav").score > before + 0.01
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here may a name be any bytes")
+def test_names_of_any_bytes_are_scored(detector, clips, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copyfile(clips / "00.wav", os.fsencode(tmp_path / "in") + b"/caf\xe9.wav")
+    (tmp_path / "in" / "loop.wav").symlink_to("loop.wav")
+    results, _ = score(detector, tmp_path / "in", tmp_path / "a.csv")
+    assert [isinstance(result, AudioError) for _, result in results] == [False, True]
+    assert score(detector, tmp_path / "in", tmp_path / "a.csv", resume=True)[1].done == 2
+
+
 def test_folders_are_walked_in_order(tmp_path):
     for name in ("b/2.wav", "b/10.wav", "a.wav", "a/x.flac", ".hidden/y.wav", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -118,21 +146,26 @@ def test_a_table_has_a_row_for_every_file(detector, clips, tmp_path):
     assert table.failed == sum(bool(row["error"]) for row in rows) == 4
 
 
-def rescored(detector, clips, path, content, monkeypatch):
-    """Continue a table that holds `content`; the number of files that were scored."""
-    path.write_bytes(content)
-    return len(score(detector, clips, path, resume=True)[0])
+def test_a_table_is_continued_wherever_it_was_cut(detector, clips, complete, tmp_path):
+    path, files = tmp_path / "a.csv", [str(file) for file in expand([clips])]
+    for size in [0, 10, len(HEADER), *range(len(HEADER) + 1, len(complete), 97), len(complete) - 1, len(complete)]:
+        path.write_bytes(complete[:size])
+        results, _ = score(detector, clips, path, resume=True)
+        assert [row["path"] for row in rows_of(path)] == files, size
+        kept = complete[:size].rpartition(b"\r\n")[0] if size > len(HEADER) else b""
+        assert path.read_bytes().startswith(kept)  # what was there stays
+        assert [name for name, _ in results] == files[len(files) - len(results) :], size
+    assert results == []
 
 
-def test_a_table_is_continued_wherever_it_was_cut(detector, clips, complete, tmp_path, monkeypatch):
-    rows = list(csv.reader(complete.decode().splitlines(keepends=True)))
-    for size in [*range(len(b"".join([complete.splitlines(keepends=True)[0]])), len(complete), 97), len(complete)]:
-        done = rescored(detector, clips, tmp_path / "a.csv", complete[:size], monkeypatch)
-        after = (tmp_path / "a.csv").read_bytes()
-        assert [row["path"] for row in rows_of(tmp_path / "a.csv")] == [str(path) for path in expand([clips])], size
-        assert after[:size].rpartition(b"\r\n")[0] == complete[:size].rpartition(b"\r\n")[0]  # what was there stays
-        assert done <= len(rows)
-    assert done == 0
+@pytest.mark.parametrize(("row", "text"), [(5, b'"'), (5, b"\r\n"), (5, b"a,b\r\n"), (54, b"\r\n")])
+def test_a_table_that_is_damaged_inside_is_left_alone(detector, clips, complete, tmp_path, row, text):
+    lines = complete.splitlines(keepends=True)
+    damaged = b"".join([*lines[:row], text, *lines[row:]])
+    (tmp_path / "a.csv").write_bytes(damaged)
+    with pytest.raises(TableError, match="mend it"):
+        score(detector, clips, tmp_path / "a.csv", resume=True)
+    assert (tmp_path / "a.csv").read_bytes() == damaged
 
 
 def test_failures_of_earlier_calls_count(detector, clips, complete, tmp_path):
@@ -197,14 +230,18 @@ def same_as(path, complete):
         assert (row["score"] == other["score"] == "") or abs(float(row["score"]) - float(other["score"])) <= 1e-6
 
 
-def test_two_processes_give_the_same_table(checkpoint, clips, complete, tmp_path):
-    begun = complete[: len(complete) // 3]
+@pytest.mark.parametrize("share", [0, 1 / 3])
+def test_two_processes_give_the_same_table(checkpoint, clips, complete, tmp_path, share):
+    begun = complete[: int(len(complete) * share)]
     (tmp_path / "a.csv").write_bytes(begun)
     lines = [
+        "import os, sys, time",
         "from dfa_utils import __main__ as command, bulk, processes",
         "assert processes.this_process().num_processes == 2",
+        "time.sleep(float(os.environ['RANK']))  # one begins before the other",
         "bulk.CHUNK = 8  # so that results come together several times",
-        "command.main()",
+        "status = command.main()",
+        "sys.exit(status != 1 - int(os.environ['RANK']))  # 1 in the main process: some files failed",
     ]
     (tmp_path / "two.py").write_text("\n".join(lines))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", tmp_path / "two.py"]
@@ -212,5 +249,5 @@ def test_two_processes_give_the_same_table(checkpoint, clips, complete, tmp_path
     env = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
     same_as(tmp_path / "a.csv", complete)
-    kept = begun.count(b"\r\n") - 1
+    kept = max(begun.count(b"\r\n") - 1, 0)
     assert done.stdout.count(" threshold ") + done.stdout.count("error: ") == 60 - kept

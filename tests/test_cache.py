@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_rate_and_decoding_are_part_of_the_key(folder, clip, monkeypatch):
     assert len(entries(folder)) == 3
 
 
-@pytest.mark.parametrize("position", [0, 2, 10, 30, 44, 50, 10_000, -1, -10])
+@pytest.mark.parametrize("position", [0, 2, 10, 24, 30, 33, 40, 10_000, -1, -6, -10])
 def test_any_wrong_byte_is_found_and_mended(folder, clip, decoded, position):
     open_clip(clip, RATE)
     entry = entries(folder)[0]
@@ -121,7 +122,7 @@ def test_any_wrong_byte_is_found_and_mended(folder, clip, decoded, position):
     assert entry.read_bytes() == good
 
 
-@pytest.mark.parametrize("size", [0, 10, 43, 44, 1000, -1])
+@pytest.mark.parametrize("size", [0, 10, 31, 32, 33, 1000, -1])
 def test_a_cut_off_entry_is_found_and_mended(folder, clip, decoded, size):
     open_clip(clip, RATE)
     entry = entries(folder)[0]
@@ -148,22 +149,37 @@ def test_a_cache_that_cannot_be_written_is_passed_by_with_a_warning(tmp_path, cl
         assert torch.equal(open_clip(clip, RATE), load_audio(clip))
 
 
-def test_by_default_it_is_the_users_cache_folder(monkeypatch, tmp_path):
+def test_by_default_it_is_the_users_cache_folder(monkeypatch):
     monkeypatch.delenv("DFA_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert "dfa_utils" in cache.cache_folder().parts
+    monkeypatch.setattr(cache.platformdirs, "user_cache_dir", lambda name, **_: f"/where/caches/are/{name}")
+    cache._folder.cache_clear()
+    assert cache.cache_folder() == Path("/where/caches/are/dfa_utils")
+    cache._folder.cache_clear()
 
 
-def test_its_size_is_told_and_it_can_be_cleared(folder, clip):
+def test_its_size_is_told_and_clearing_it_leaves_other_files_alone(folder, clip):
     open_clip(clip, RATE)
-    (folder / "ab").mkdir(exist_ok=True)
-    (folder / "ab" / ".x.part").touch()
+    left = entries(folder)[0].parent / f".{entries(folder)[0].name}.1-2.part"
+    left.touch()
+    (folder / "en").mkdir()
+    (folder / "en" / "thesis.txt").touch()
     count, size = cache.usage(folder)
     assert count == 1
     assert 32_000 < size < 32_100
     cache.clear(folder)
     assert cache.usage(folder) == (0, 0)
-    assert list(folder.iterdir()) == []
+    assert list(folder.rglob("*")) == [folder / "en", folder / "en" / "thesis.txt"]
+
+
+def test_a_damaged_entry_that_cannot_be_mended_is_passed_by(folder, clip, monkeypatch):
+    cached = open_clip(clip, RATE)
+    entries(folder)[0].write_bytes(entries(folder)[0].read_bytes()[:1000])
+
+    def refuse(path):
+        raise PermissionError
+
+    monkeypatch.setattr(cache, "atomic_file", refuse)
+    assert torch.equal(cached[:], load_audio(clip))
 
 
 FILL = "import sys; from dfa_utils.data import find_audio, find_unusable; " \

@@ -8,6 +8,7 @@ import soundfile
 from conftest import hiss, tone
 
 from dfa_utils.__main__ import main
+from dfa_utils.cache import open_clip
 from dfa_utils.data import scan
 from dfa_utils.train import fit
 
@@ -86,6 +87,22 @@ def test_without_weights_predict_says_how_to_train(monkeypatch, tmp_path, capsys
     monkeypatch.setattr("dfa_utils.inference.SHIPPED", tmp_path / "none")
     assert main(["predict", "a.wav"]) == 2
     assert "dfa_utils train --data ROOT" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_one_line(run, folder, capsys):
+    assert main(["predict", "--device", "nonsense", "--checkpoint", run, str(folder)]) == 2
+    assert "--device cpu" in capsys.readouterr().err
+
+
+def test_the_cache_is_told_and_cleared(folder, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("DFA_CACHE", str(tmp_path / "cache"))
+    open_clip(folder / "a.wav", 16_000)
+    assert main(["cache"]) == 0
+    assert main(["cache", "--clear"]) == 0
+    monkeypatch.setenv("DFA_CACHE", "off")
+    assert main(["cache"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [": 1 decoded" in lines[0], ": 0 decoded" in lines[1], "off" in lines[2]] == [True] * 3
 
 
 def test_it_runs_as_a_module():

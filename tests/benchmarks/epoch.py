@@ -1,8 +1,9 @@
 """(c) One training epoch: our data path and its loop, against a plain notebook's, and against its own arithmetic.
 
 Plain: each clip is read with torchaudio.load and turned into a spectrogram in `__getitem__`, every epoch, by a
-DataLoader with two workers; the same CNN, optimizer and batch size, as PyTorch makes them. Data path alone: everything
-up to the spectrograms, without the CNN.
+DataLoader with two workers; the same CNN, optimizer and batch size, as PyTorch makes them: float32, channels first. So
+that the data path's part shows, also with our arithmetic: channels last, and bf16 where the processor has it. Data path
+alone: everything up to the spectrograms, without the CNN.
 """
 
 import torch
@@ -37,11 +38,13 @@ class PlainDataset(Dataset):
         return self.to_db(self.mel(waveform[:, : config.clip_samples])), self.labels[index]
 
 
-def plain_epoch(loader, network, optimizer):
+def plain_epoch(loader, network, bf16):
     """Forward, backward, step over all batches."""
-    network.train()
+    optimizer = torch.optim.AdamW(network.train().parameters(), lr=config.learning_rate)
     for spectrograms, labels in loader:
-        loss = cross_entropy(network(standardise(spectrograms, config.db_scale)), labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = network(standardise(spectrograms, config.db_scale)).float()
+        loss = cross_entropy(logits, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -65,8 +68,6 @@ with scratch() as folder:
     training = manifest[manifest.split == "training"]
     find_unusable(manifest.path)  # fills the cache, as `scan` does
     plain = DataLoader(PlainDataset(training), batch_size=config.batch_size, shuffle=True, num_workers=2)
-    network = CNN(config)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate)
     ours = make_loader(ClipDataset(training, config, train=True))
     trainer = Trainer(config, manifest, folder / "run", "benchmark")
     front_end, in_memory = trainer.model.front_end, list(ours)
@@ -75,7 +76,10 @@ with scratch() as folder:
             "plain: data path": lambda: go_through(plain),
             "ours: data path": lambda: go_through(front_end(waveforms) for waveforms, _ in ours),
             "ours: waveforms": lambda: go_through(ours),
-            "plain: epoch": lambda: plain_epoch(plain, network, optimizer),
+            "plain: epoch": lambda: plain_epoch(plain, CNN(config), False),
+            "plain: epoch with our arithmetic": lambda: plain_epoch(
+                plain, CNN(config).to(memory_format=torch.channels_last), trainer.bf16
+            ),
             "ours: epoch": lambda: train_on(trainer, ours),
             "ours: epoch, waveforms in memory": lambda: train_on(trainer, in_memory),
         }

@@ -20,7 +20,8 @@ with scratch() as folder:
             for size in (1, 32):
                 setting = f"{number} thread{'s'[: number - 1]}, batch {size}"
                 ways[f"files, {setting}"] = lambda size=size: list(detector.predict_files(paths, size))
-                ways[f"memory, {setting}"] = lambda size=size: list(score_windows(scorer, enumerate(waves), size))
+                batches = [waves[start : start + size] for start in range(0, COUNT, size)]
+                ways[f"memory, {setting}"] = lambda batches=batches: [score_windows(scorer, b) for b in batches]
             for name, seconds in time_in_turns(ways).items():
                 figures[f"{name} (clips a second)"] = round(COUNT / seconds)
                 figures[f"{name} (times real time)"] = round(COUNT * config.clip_seconds / seconds)
