@@ -6,6 +6,8 @@ from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 
 from dfa_utils.config import Config
 
+CPU_CLIPS = 8  # a CPU takes the spectra of so many clips at once: those of a whole batch would not stay in its caches
+
 
 class LogMel(nn.Module):
     """Waveform -> mel spectrogram in dB. Gain and DC offset of a clip, and the other clips of its batch, do not show.
@@ -35,7 +37,8 @@ class LogMel(nn.Module):
         with torch.autocast(waveform.device.type, enabled=False):  # a spectrum in bf16 loses its quiet parts
             waveform = normalise_waveform(waveform.float())
             repeats = -(-self.mel.n_fft // waveform.shape[1])
-            power = self.mel(waveform.repeat(1, repeats))  # [B, n_mels, frames]
+            pieces = waveform.repeat(1, repeats).split(CPU_CLIPS if waveform.device.type == "cpu" else len(waveform))
+            power = torch.cat([self.mel(piece) for piece in pieces])  # [B, n_mels, frames]
             return self.to_db(power.unsqueeze(1))  # [B, 1, n_mels, frames]: top_db then counts for each clip alone
 
 
@@ -50,7 +53,7 @@ class MelPower(MelSpectrogram):
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         spectrum = self.spectrogram(waveform)  # [B, 1 + n_fft // 2, frames], complex
-        return self.mel_scale(spectrum.real.square() + spectrum.imag.square())
+        return self.mel_scale(torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag))
 
 
 def normalise_waveform(waveform: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ os.environ["TQDM_DISABLE"] = "1"
 
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
@@ -62,15 +63,20 @@ def time_in_turns(functions: dict, turns: int = 5) -> dict[str, float]:
 
 @contextmanager
 def threads(number: int):
-    """Compute on `number` threads, and where the system allows it on as many cores, decoding included."""
-    before, cores = torch.get_num_threads(), getattr(os, "sched_getaffinity", lambda _: set())(0)
+    """Compute on `number` threads, and on as many cores, decoding included (Linux)."""
+    before, cores = torch.get_num_threads(), os.sched_getaffinity(0)
     torch.set_num_threads(number)
-    if len(cores) >= number:
-        os.sched_setaffinity(0, sorted(cores)[:number])
-    yield
+    _pin(set(sorted(cores)[:number]))
+    with threadpool_limits(number):  # of NumPy's libraries, whose idle threads would go on spinning
+        yield
     torch.set_num_threads(before)
-    if cores:
-        os.sched_setaffinity(0, cores)
+    _pin(cores)
+
+
+def _pin(cores: set[int]) -> None:
+    """Keep every thread of this process on these cores."""
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), cores)
 
 
 def peak_megabytes(code: str, *arguments) -> float:

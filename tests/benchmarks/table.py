@@ -17,7 +17,7 @@ def rows() -> list[tuple[str, str]]:
     memory, kills = found["memory"], found["kills"]
     return [
         ("reading a clip, ms", listed(decode, " (ms a clip)")),
-        ("mel spectrogram, one thread, ms", listed(features, ", 1 thread (ms a clip)")),
+        ("mel spectrogram, one thread, ms", listed(features, " (ms a clip)")),
         (
             "data path up to the spectrogram, two cores, ms",
             f"ours {epoch['ours: data path (ms a clip)']}, plain {epoch['plain: data path (ms a clip)']}: "
