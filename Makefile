@@ -4,14 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
-SAMPLES := data/toy/testing/real/voice15-060.wav data/toy/testing/fake/voice17-078.wav
+SAMPLES := data/toy/testing/real/voice15-085.wav data/toy/testing/fake/voice17-067.wav
 EXECUTE := $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.record_timing=False
 export TQDM_DISABLE := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export DFA_CACHE := $(CURDIR)/build/cache
 unexport DFA_DATA
 
-.PHONY: run test notebooks benchmarks clean
+.PHONY: run test notebooks report benchmarks clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.txt pyproject.toml
@@ -43,9 +43,18 @@ notebooks: $(READY)
 	$(BIN)/jupyter nbconvert --log-level=WARN --to markdown --output-dir build/pictures notebooks/05_inference.ipynb
 	cp build/pictures/05_inference_files/*.png data/over_time.png
 
+# Notebook 04 without its code, as one page that needs nothing else: build/report.html. DATA=ROOT for another data set.
+report: export DFA_DATA := $(abspath $(or $(DATA),data/toy))
+report: $(READY)
+	$(BIN)/jupyter nbconvert --log-level=WARN --execute --to html --no-input --HTMLExporter.mathjax_url= \
+		--HTMLExporter.require_js_url= --HTMLExporter.jquery_url= --HTMLExporter.mermaid_js_url= \
+		--HTMLExporter.widget_renderer_url= --output-dir build --output page notebooks/04_evaluate.ipynb
+	sed 's#<img [^>]*colab-badge[^>]*>##' build/page.html > build/report.html
+	rm build/page.html
+
 # Measure on this machine, and put the figures into the README.
 benchmarks: $(READY)
-	for name in decode features epoch scoring arithmetic growth memory kills table; do \
+	for name in decode features epoch scoring arithmetic growth memory kills coverage table; do \
 		$(BIN)/python tests/benchmarks/$$name.py || exit; done
 
 clean:

@@ -304,7 +304,10 @@ def plan(seed: int = SEED) -> pd.DataFrame:
     rows = [row for split, voices in SPLITS.items() for row in _split_rows(split, voices)]
     table = pd.DataFrame(rows, columns=["split", "label", "system", "voice", "session"])
     table = table.assign(index=range(len(rows)), seed=seed, speaker=table["voice"].map("voice{:02d}".format))
-    table["path"] = [f"{r.split}/{r.label}/{r.speaker}-{k:03d}.wav" for k, r in enumerate(table.itertuples())]
+    numbers = np.random.default_rng([seed, 3]).permutation(len(rows))  # in order they would tell the class
+    table["path"] = [
+        f"{r.split}/{r.label}/{r.speaker}-{k:03d}.wav" for k, r in zip(numbers, table.itertuples(), strict=True)
+    ]
     return table[[*COLUMNS, "voice", "session", "index", "seed"]]
 
 
