@@ -3,7 +3,6 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,70 +13,60 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dfa_utils.audio import AudioError, fit_length, is_silent
 from dfa_utils.cache import blocks_of, open_clip
 from dfa_utils.config import Config
+from dfa_utils.corpora import (
+    CLASSES,
+    LABEL_NAMES,
+    LAYOUT,
+    SPLIT_NAMES,
+    SPLITS,
+    SUFFIXES,
+    DataError,
+    find_audio,
+    read,
+    walk_audio,
+)
 from dfa_utils.progress import map_in_threads
 
-SPLITS = ("training", "validation", "testing")
-CLASSES = ("real", "fake")  # the index is the label
-SPLIT_NAMES = {
-    "training": "training",
-    "train": "training",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "testing": "testing",
-    "test": "testing",
-    "eval": "testing",
-}
-LABEL_NAMES = {"real": 0, "bonafide": 0, "bona-fide": 0, "genuine": 0, "0": 0, "fake": 1, "spoof": 1, "1": 1}
-SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".mp4", ".aif", ".aiff", ".au", ".wma"}
-LAYOUT = "ROOT/{training,validation,testing}/{real,fake}/*.wav, or a manifest.csv with columns path, split, label"
+__all__ = [
+    "CLASSES",
+    "LABEL_NAMES",
+    "LAYOUT",
+    "SPLITS",
+    "SPLIT_NAMES",
+    "SUFFIXES",
+    "BalancedBatches",
+    "ClipDataset",
+    "DataError",
+    "find_audio",
+    "find_unusable",
+    "fingerprint",
+    "make_loader",
+    "scan",
+    "set_epoch",
+    "walk_audio",
+]
 
 
-class DataError(ValueError):
-    """A data set that cannot be used; the message names the folder or file and the cure."""
-
-
-def scan(root, check: bool = True) -> pd.DataFrame:
+def scan(root, check: bool = True, splits: tuple[str, ...] | None = SPLITS) -> pd.DataFrame:
     """The manifest of a data set: columns path, split, label (1 = fake), system, speaker; one row a clip.
 
     `root` is a CSV file, a folder with a manifest.csv, or a folder in Fake-or-Real's layout (train/val/test, upper case
-    and one folder around it are fine). With `check`, every file is decoded, once for all (`dfa_utils.cache`), and
-    unusable ones are left out with a warning that names them. Raises DataError for what is missing: the folder, a
-    split, a class, its files.
+    and folders around it are fine) or another that `dfa_utils.corpora` reads; columns that only some of them have
+    (codec, ...) follow. `splits` must be there with both classes; others may. Most test sets have testing alone:
+    `splits=("testing",)`; None takes whatever there is, at least one split with both classes. With `check`, every file
+    is decoded, once for all (`dfa_utils.cache`), and unusable ones are left out with a warning that names them. Raises
+    DataError for what is missing: the folder, a split, a class, its files; and for several data sets side by side.
     """
+    unknown = sorted(set(splits or ()) - set(SPLITS))
+    if unknown:
+        raise DataError(f"splits {unknown} are unknown; use a tuple of {', '.join(SPLITS)}")
     root = Path(root).expanduser()
-    if not root.exists():
-        raise DataError(f"{root}: no such folder; expected {LAYOUT}")
-    table = root if root.is_file() else root / "manifest.csv"
-    manifest = _from_csv(table) if table.is_file() else _from_folders(root)
-    _refuse_gaps(manifest, root)
+    manifest = read(root)
+    _refuse_gaps(manifest, root, splits)
     if check:
         manifest = _drop_unusable(manifest)
-        _refuse_gaps(manifest, root)
+        _refuse_gaps(manifest, root, splits)
     return manifest
-
-
-def find_audio(folder) -> list[Path]:
-    """All audio files below a folder, by their suffix, in the order of their names."""
-    return list(walk_audio(folder))
-
-
-def walk_audio(folder) -> Iterator[Path]:
-    """What `find_audio` finds, one after the other: no more than a folder's names is held in memory.
-
-    A folder that cannot be read stands for what may be in it.
-    """
-    try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except OSError:
-        yield Path(folder)
-        return
-    for path in (Path(folder, name) for name in names):
-        if path.is_dir() and not path.is_symlink():
-            yield from walk_audio(path)
-        elif path.suffix.lower() in SUFFIXES and not path.is_dir():
-            yield path
 
 
 def find_unusable(paths) -> pd.DataFrame:
@@ -157,49 +146,16 @@ def set_epoch(loader: DataLoader, epoch: int) -> None:
     loader.dataset.epoch = loader.batch_sampler.epoch = epoch
 
 
-def _from_folders(root: Path) -> pd.DataFrame:
-    home = next((f for f in [root, *_folders(root)] if any(s.name.lower() in SPLIT_NAMES for s in _folders(f))), None)
-    if home is None:
-        raise DataError(f"{root}: no folder called training, validation or testing in it; expected {LAYOUT}")
-    rows = [
-        (str(path), SPLIT_NAMES[split.name.lower()], LABEL_NAMES[label.name.lower()], "", "")
-        for split in _folders(home)
-        if split.name.lower() in SPLIT_NAMES
-        for label in _folders(split)
-        if label.name.lower() in LABEL_NAMES
-        for path in find_audio(label)
-    ]
-    return pd.DataFrame(rows, columns=["path", "split", "label", "system", "speaker"])
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _from_csv(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    missing = {"path", "split", "label"} - set(table.columns)
-    if missing:
-        raise DataError(f"{path}: no column {', '.join(sorted(missing))}; expected path, split, label (real or fake)")
-    split = table.split.str.lower().map(SPLIT_NAMES)
-    unknown = sorted(set(table.label.str.lower()) - set(LABEL_NAMES))
-    if unknown:
-        raise DataError(f"{path}: labels {unknown} are unknown; use real and fake")
-    columns = {
-        "path": [str(path.parent / name) for name in table.path],
-        "split": split,
-        "label": table.label.str.lower().map(LABEL_NAMES),
-        "system": table.get("system", ""),
-        "speaker": table.get("speaker", ""),
-    }
-    return pd.DataFrame(columns)[split.notna()].reset_index(drop=True)
-
-
-def _refuse_gaps(manifest: pd.DataFrame, root: Path) -> None:
-    for split in SPLITS:
-        for label, name in enumerate(CLASSES):
-            if not ((manifest.split == split) & (manifest.label == label)).any():
-                raise DataError(f"{root}: no usable {name} clip for {split}; expected {LAYOUT}")
+def _refuse_gaps(manifest: pd.DataFrame, root: Path, splits: tuple[str, ...] | None) -> None:
+    present = set(manifest[["split", "label"]].drop_duplicates().itertuples(index=False, name=None))
+    whole = tuple(split for split in SPLITS if {(split, 0), (split, 1)} <= present)
+    if splits is None and not whole:
+        raise DataError(f"{root}: no split with usable clips of both classes; expected {LAYOUT}")
+    gaps = [(split, label) for split in splits or () for label in (0, 1) if (split, label) not in present]
+    if gaps:
+        split, label = gaps[0]
+        cure = f"; or ask only for what is there: scan(root, splits={whole})" if whole else ""
+        raise DataError(f"{root}: no usable {CLASSES[label]} clip for {split}; expected {LAYOUT}{cure}")
 
 
 def _drop_unusable(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,306 @@
+"""Miniature copies of the published layouts: what is in them comes out, what is missing is named."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import RATE, tone
+
+from dfa_utils import corpora, data
+from dfa_utils.data import DataError, scan
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A function that puts a short clip, wav or flac, at a path."""
+    folder = tmp_path_factory.mktemp("clip")
+    for suffix in (".wav", ".flac"):
+        soundfile.write(folder / f"clip{suffix}", tone(np.random.default_rng(0), seconds=0.1), RATE)
+
+    def put(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / f"clip{path.suffix}", path)
+
+    return put
+
+
+def write(path, *lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def facts(manifest, *columns):
+    """{file name without suffix: (split, label, system, speaker, *columns)}"""
+    names = [os.path.splitext(os.path.basename(path))[0] for path in manifest.path]
+    rows = zip(*(manifest[name] for name in ("split", "label", "system", "speaker", *columns)), strict=True)
+    return dict(zip(names, rows, strict=True))
+
+
+def for_layout(home, clip):
+    for split in data.SPLITS:
+        for label in data.CLASSES:
+            clip(home / split / label / f"{split}.wav")
+    return home
+
+
+def asvspoof2019(root, clip, track="LA", third="-"):
+    for part, protocol, system in (
+        ("train", "train.trn", "A01"),
+        ("dev", "dev.trl", "A02"),
+        ("eval", "eval.trl", "A07"),
+    ):
+        names = [f"{track}_{part[0].upper()}_{number}" for number in (1, 2)]
+        write(
+            root / f"ASVspoof2019_{track}_cm_protocols" / f"ASVspoof2019.{track}.cm.{protocol}.txt",
+            f"{track}_0079 {names[0]} {third} - bonafide",
+            f"{track}_0080 {names[1]} {third} {system} spoof",
+        )
+        for name in names:
+            clip(root / f"ASVspoof2019_{track}_{part}" / "flac" / f"{name}.flac")
+    return root
+
+
+def asvspoof2021(root, clip, track, keys="keys"):
+    """One clip a line, four lines, of which two are of the subset eval."""
+    tail = " neural_vocoder - - - -" if track == "DF" else ""
+    none = "-" if track == "DF" else "bonafide"
+    subsets = (
+        ("eval", none, "bonafide"),
+        ("eval", "A07", "spoof"),
+        ("progress", "A08", "spoof"),
+        ("hidden", none, "bonafide"),
+    )
+    lines = [
+        f"LA_000{i} {track}_E_{i} alaw ita_tx {attack} {key} notrim {subset}{tail}"
+        for i, (subset, attack, key) in enumerate(subsets)
+    ]  # fmt: skip
+    write(root / keys / track / "CM" / "trial_metadata.txt", *lines)
+    for i in range(4):
+        clip(root / f"ASVspoof2021_{track}_eval" / "flac" / f"{track}_E_{i}.flac")
+    return root
+
+
+def asvspoof5(root, clip):
+    for part, folder, system in (("train", "T", "A01"), ("dev.track_1", "D", "A09"), ("eval.track_1", "E_eval", "A17")):
+        names = [f"{folder[0]}_{number:010d}" for number in (1, 2)]
+        write(
+            root / "ASVspoof5_protocols" / f"ASVspoof5.{part}.tsv",
+            f"{folder[0]}_4850 {names[0]} F - - - AC3 {system} spoof -",
+            f"{folder[0]}_0011 {names[1]} M C04 4 {names[0]} bonafide bonafide bonafide -",
+        )
+        for name in names:
+            clip(root / f"flac_{folder}" / f"{name}.flac")
+    return root
+
+
+def in_the_wild(home, clip):
+    write(home / "meta.csv", "file,speaker,label", "0.wav,Alec Guinness,spoof", "1.wav,Barack Obama,bona-fide")
+    for name in ("0.wav", "1.wav"):
+        clip(home / name)
+    return home
+
+
+@pytest.mark.parametrize(
+    "inside", ["for-original/for-original", "for-norm", "for-2sec/for-2seconds", "for-rerec/for-rerecorded", "."]
+)
+def test_every_variant_of_fake_or_real(tmp_path, clip, inside):
+    for_layout(tmp_path / inside, clip)
+    manifest = scan(tmp_path)
+    assert sorted(zip(manifest.split, manifest.label, strict=True)) == sorted(
+        (split, label) for split in data.SPLITS for label in (0, 1)
+    )
+
+
+def test_several_data_sets_side_by_side_are_listed_and_each_can_be_named(tmp_path, clip):
+    homes = [for_layout(tmp_path / name, clip) for name in ("for-norm/for-norm", "for-2sec/for-2seconds")]
+    homes.append(in_the_wild(tmp_path / "release_in_the_wild", clip))
+    (tmp_path / "__MACOSX" / "training").mkdir(parents=True)
+    with pytest.raises(DataError, match="3 data sets side by side; name one") as caught:
+        scan(tmp_path)
+    assert all(str(home) in str(caught.value) for home in homes)
+    assert [len(scan(home, splits=None)) for home in homes] == [6, 6, 2]
+
+
+@pytest.mark.parametrize("named", ["", "LA", "LA/ASVspoof2019_LA_cm_protocols"])
+def test_asvspoof2019(tmp_path, clip, named):
+    asvspoof2019(tmp_path / "LA", clip)
+    assert facts(scan(tmp_path / named)) == {
+        "LA_T_1": ("training", 0, "", "LA_0079"),
+        "LA_T_2": ("training", 1, "A01", "LA_0080"),
+        "LA_D_1": ("validation", 0, "", "LA_0079"),
+        "LA_D_2": ("validation", 1, "A02", "LA_0080"),
+        "LA_E_1": ("testing", 0, "", "LA_0079"),
+        "LA_E_2": ("testing", 1, "A07", "LA_0080"),
+    }
+
+
+def test_asvspoof2019_pa_tells_the_environment(tmp_path, clip):
+    manifest = scan(asvspoof2019(tmp_path / "PA", clip, "PA", "aaa"))
+    assert set(manifest.environment) == {"aaa"}
+    assert len(manifest) == 6
+
+
+@pytest.mark.parametrize(
+    ("track", "keys", "further"),
+    [
+        ("LA", "keys", {"codec": "alaw", "transmission": "ita_tx"}),
+        ("LA", "LA-keys-full/keys", {"codec": "alaw"}),
+        ("DF", "ASVspoof2021_DF_eval/keys", {"codec": "alaw", "source": "ita_tx", "vocoder": "neural_vocoder"}),
+    ],
+)
+def test_of_asvspoof2021_the_subset_eval_is_taken(tmp_path, clip, track, keys, further):
+    manifest = scan(asvspoof2021(tmp_path, clip, track, keys), splits=("testing",))
+    tail = tuple(further.values())
+    assert facts(manifest, *further) == {
+        f"{track}_E_0": ("testing", 0, "", "LA_0000", *tail),
+        f"{track}_E_1": ("testing", 1, "A07", "LA_0001", *tail),
+    }
+    assert "subset" not in manifest
+
+
+def test_both_tracks_of_asvspoof2021_in_one_folder(tmp_path, clip):
+    for track in ("LA", "DF"):
+        asvspoof2021(tmp_path, clip, track)
+    with pytest.raises(DataError, match="side by side"):
+        scan(tmp_path, splits=None)
+    assert scan(tmp_path / "ASVspoof2021_DF_eval", splits=None).path.str.contains("DF_E").all()
+
+
+def test_asvspoof5(tmp_path, clip):
+    manifest = scan(asvspoof5(tmp_path, clip))
+    assert facts(manifest, "gender", "codec", "codec_q") == {
+        f"{part}_{number:010d}": (split, *row)
+        for part, split, system in (("T", "training", "A01"), ("D", "validation", "A09"), ("E", "testing", "A17"))
+        for number, row in (
+            (1, (1, system, f"{part}_4850", "F", "", "")),
+            (2, (0, "", f"{part}_0011", "M", "C04", "4")),
+        )
+    }
+
+
+def test_in_the_wild(tmp_path, clip):
+    manifest = scan(in_the_wild(tmp_path / "release_in_the_wild", clip).parent, splits=("testing",))
+    assert facts(manifest) == {
+        "0": ("testing", 1, "", "Alec Guinness"),
+        "1": ("testing", 0, "", "Barack Obama"),
+    }
+
+
+@pytest.mark.parametrize(("name", "root"), [("manifest.csv", "."), ("mine.csv", "mine.csv")])
+def test_a_table_without_splits_is_for_testing(tmp_path, clip, name, root):
+    for number in (0, 1):
+        clip(tmp_path / "clips" / f"{number}.flac")
+    write(tmp_path / name, "label,path,codec", "real,clips/0.flac,mp3", f"SPOOF,{tmp_path}/clips/1.flac,")
+    manifest = scan(tmp_path / root, splits=("testing",))
+    assert facts(manifest, "codec") == {"0": ("testing", 0, "", "", "mp3"), "1": ("testing", 1, "", "", "")}
+
+
+def test_a_manifest_goes_before_the_folders_beside_it(tmp_path, clip):
+    for_layout(tmp_path, clip)
+    write(tmp_path / "manifest.csv", "path,label", "training/real/training.wav,real", "testing/fake/testing.wav,fake")
+    assert len(corpora.read(tmp_path)) == 2
+
+
+def test_missing_files_give_one_warning_that_names_the_first(tmp_path, clip):
+    asvspoof2019(tmp_path, clip)
+    shutil.rmtree(tmp_path / "ASVspoof2019_LA_train")
+    shutil.rmtree(tmp_path / "ASVspoof2019_LA_dev")
+    with pytest.warns(UserWarning, match="4 of 6 audio files are missing") as caught:
+        manifest = scan(tmp_path, splits=("testing",))
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert all(f"LA_{part}_{i}.flac" in str(caught[0].message) for part in "TD" for i in (1, 2))
+    assert set(facts(manifest)) == {"LA_E_1", "LA_E_2"}
+
+
+def test_when_all_audio_is_missing_that_is_an_error(tmp_path, clip):
+    shutil.rmtree(asvspoof2021(tmp_path, clip, "LA") / "ASVspoof2021_LA_eval" / "flac")
+    with pytest.raises(DataError, match=r"none of its 2 audio files is there, e\.g\. .*LA_E_0\.flac; unpack"):
+        scan(tmp_path, splits=None)
+
+
+def test_missing_protocols_are_named(tmp_path, clip):
+    shutil.rmtree(asvspoof2021(tmp_path, clip, "DF") / "keys")
+    with pytest.raises(DataError, match=r"unpack .* keys to .*keys/DF/CM/trial_metadata\.txt"):
+        scan(tmp_path, splits=None)
+    protocols = asvspoof2019(tmp_path / "LA", clip) / "ASVspoof2019_LA_cm_protocols"
+    (protocols / "ASVspoof2019.LA.cm.dev.trl.txt").unlink()
+    assert set(scan(protocols, splits=None).split) == {"training", "testing"}
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("LA_0079 LA_E_1 - bonafide", "4 columns, not 5 .*fetch it again"),
+        ("LA_0079 LA_E_1 - - maybe", "maybe.* unknown"),
+        ("", "cannot be read as a table"),
+        ("LA_0079 LA_E_1 - - bonafide\nLA_0079 LA_E_2 -", r"labels \[''\] are unknown"),
+    ],
+)
+def test_a_protocol_of_another_kind_is_refused(tmp_path, clip, line, error):
+    asvspoof2019(tmp_path, clip)
+    write(tmp_path / "ASVspoof2019_LA_cm_protocols" / "ASVspoof2019.LA.cm.eval.trl.txt", line)
+    with pytest.raises(DataError, match=rf"ASVspoof2019\.LA\.cm\.eval\.trl\.txt: .*{error}"):
+        scan(tmp_path)
+
+
+def test_what_is_no_table_is_refused(tmp_path, clip):
+    clip(tmp_path / "a.flac")
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        scan(tmp_path / "a.flac")
+    write(tmp_path / "manifest.csv", "file,label", "a.flac,real")
+    with pytest.raises(DataError, match="no column path"):
+        scan(tmp_path)
+
+
+def test_a_set_with_testing_alone_is_refused_by_default_and_told_the_cure(tmp_path, clip):
+    in_the_wild(tmp_path, clip)
+    with pytest.raises(DataError, match=r"no usable real clip for training.*splits=\('testing',\)"):
+        scan(tmp_path)
+
+
+def test_the_wanted_splits_need_both_classes(tmp_path, clip):
+    for_layout(tmp_path, clip)
+    for split in ("training", "validation"):
+        shutil.rmtree(tmp_path / split / "fake")
+    assert len(scan(tmp_path, splits=None)) == 4
+    with pytest.raises(DataError, match="no usable fake clip for validation"):
+        scan(tmp_path, splits=("testing", "validation"))
+    shutil.rmtree(tmp_path / "testing" / "real")
+    with pytest.raises(DataError, match="no split with usable clips of both classes"):
+        scan(tmp_path, splits=None)
+
+
+@pytest.mark.parametrize("splits", ["testing", ("test",)])
+def test_unknown_splits_are_refused(tiny_root, splits):
+    with pytest.raises(DataError, match="use a tuple of training, validation, testing"):
+        scan(tiny_root, splits=splits)
+
+
+def test_a_large_set_is_listed_by_folder_and_not_by_file(tmp_path, monkeypatch):
+    looked, listed = [], []
+    exists, listing = os.stat, os.listdir
+    (tmp_path / "clips").mkdir()
+    for number in range(300):
+        (tmp_path / "clips" / f"{number}.wav").touch()
+    write(tmp_path / "manifest.csv", "path,label", *(f"clips/{i}.wav,{i % 2}" for i in range(300)))
+    monkeypatch.setattr(os, "stat", lambda *a, **k: (looked.append(a), exists(*a, **k))[1])
+    monkeypatch.setattr(os, "listdir", lambda *a: (listed.append(a), listing(*a))[1])
+    assert len(corpora.read(tmp_path)) == 300
+    assert len(listed) == 1
+    assert len(looked) < 30
+
+
+def test_links_among_the_audio(tmp_path, clip):
+    clip(tmp_path / "real" / "a.wav")
+    os.symlink(tmp_path / "real" / "a.wav", tmp_path / "real" / "b.wav")
+    os.symlink(tmp_path / "real", tmp_path / "real" / "c.wav")
+    os.symlink(tmp_path / "real" / "d.wav", tmp_path / "real" / "d.wav")
+    assert [path.name for path in data.find_audio(tmp_path)] == ["a.wav", "b.wav", "d.wav"]
+
+
+def test_the_names_of_data_are_still_its_own():
+    assert all(getattr(data, name) is getattr(corpora, name) for name in ("SPLITS", "CLASSES", "LAYOUT", "SUFFIXES"))
+    assert data.walk_audio is corpora.walk_audio
