@@ -155,6 +155,20 @@ def plot_det(curves: dict, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def plot_reliability(labels, scores, ax: Axes | None = None) -> Axes:
+    """Share of fakes against mean score in ten bins, with each bin's count of clips and the diagonal of calibration."""
+    ax = ax or plt.gca()
+    table = metrics.reliability(labels, scores)
+    ax.plot([0, 1], [0, 1], label="calibrated", **CHANCE)
+    error = metrics.expected_calibration_error(labels, scores)
+    ax.plot(table.score, table.fakes, "o-", color="0.3", label=f"measured, ECE {error:.3f}")
+    for score, fakes, count in zip(table.score, table.fakes, table["count"], strict=True):
+        ax.annotate(str(count), (score, fakes), (4, -10), textcoords="offset points", fontsize=8)
+    ax.set(xlabel="mean score = P(fake)", ylabel="share of fakes (with clips per bin)", xlim=(0, 1), ylim=(-0.05, 1.05))
+    ax.legend()
+    return ax
+
+
 def plot_over_time(prediction, window_seconds: float, ax: Axes | None = None) -> Axes:
     """P(fake) of each window of a recording over time, and the threshold."""
     ax = ax or plt.gca()
@@ -165,6 +179,56 @@ def plot_over_time(prediction, window_seconds: float, ax: Axes | None = None) ->
         ax.plot(middle[part], prediction.scores[part], "o", color=COLOURS[label], label=f"window called {NAMES[label]}")
     ax.axhline(prediction.threshold, label=f"threshold {prediction.threshold:.2f}", **CHANCE)
     ax.set(xlabel="time (s)", ylabel="score = P(fake)", xlim=(0, prediction.seconds), ylim=(-0.05, 1.05))
+    ax.legend()
+    return ax
+
+
+def plot_deletion(shares, by_map, at_random, ax: Axes | None = None) -> Axes:
+    """Mean P(class called) over the share of cells taken away: by a map, and by the same map at random places.
+
+    All [steps + 1], from `explain.deletion_curve`; the legend gives the area under each curve.
+    """
+    ax, shares = ax or plt.gca(), np.asarray(shares)
+    for curve, name, colour in ((by_map, "by the map", "#009E73"), (at_random, "by the map moved at random", "0.4")):
+        curve = np.asarray(curve)
+        area = np.sum(np.diff(shares) * (curve[1:] + curve[:-1]) / 2)
+        ax.plot(shares, curve, "o-", markersize=3, color=colour, label=f"{name}, area {area:.3f}")
+    ax.axhline(0.5, label="chance", **CHANCE)
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.set(xlabel="cells taken away", ylabel="P(class called)", xlim=(0, 1), ylim=(0, 1.02))
+    ax.legend()
+    return ax
+
+
+def plot_map(db, evidence, hop_seconds: float, ax: Axes | None = None) -> Axes:
+    """A map [n_mels, frames] over the spectrogram [n_mels, frames] in dB: red speaks for fake, blue for real.
+
+    The stronger, the less shines through; `evidence` is one of `explain.grad_cam`, in logits up to a scale.
+    """
+    ax, evidence = plot_spectrogram(db, hop_seconds, ax, cmap="gray"), np.asarray(evidence)
+    limit = float(np.abs(evidence).max()) or 1.0
+    style = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "alpha": 0.8 * np.abs(evidence) / limit}
+    extent = ax.images[0].get_extent()
+    image = ax.imshow(evidence, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **style)
+    ax.figure.colorbar(image, ax=ax, label="evidence (fake above 0)")
+    return ax
+
+
+def plot_robustness(table, corruption: str, ax: Axes | None = None) -> Axes:
+    """EER with its interval under one corruption, from mild to severe, beside clean and chance.
+
+    `table` is what `dfa_utils.robustness.robustness` returns.
+    """
+    ax = ax or plt.gca()
+    clean, part = table[table.corruption == "clean"].eer.item(), table[table.corruption == corruption]
+    places = np.arange(len(part))
+    spread = [part.eer - part.eer_low, part.eer_high - part.eer]
+    ax.errorbar(places, part.eer, spread, fmt="o-", markersize=4, capsize=3, color="#009E73", label="corrupted")
+    ax.axhline(clean, color="black", linestyle="--", linewidth=1, label=f"clean {clean:.1%}")
+    ax.axhline(0.5, label="chance", **CHANCE)
+    ax.set_xticks(places, [f"{level:g}" for level in part.level])
+    ax.set(xlabel=f"{corruption} ({part.unit.iloc[0]})", ylabel="equal error rate", ylim=(0, None))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend()
     return ax
 

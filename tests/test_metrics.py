@@ -1,12 +1,82 @@
+from itertools import pairwise
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import norm
+from sklearn.metrics import roc_curve
 
 from dfa_utils import metrics
 
 rng = np.random.default_rng(0)
 LABELS = np.repeat([0, 1], 200)
 SCORES = np.concatenate([rng.normal(0, 1, 200), rng.normal(1, 1, 200)])
+SHARES = 1 / (1 + np.exp(0.5 - SCORES))  # of a calibrated detector: P(fake) under equal priors
+SPEAKERS = np.arange(400) // 8
+
+
+def small_set(rng):
+    """A few clips of both classes, with so few distinct scores, 0 and 1 among them, that most are shared."""
+    labels = rng.permutation(np.r_[0, 1, rng.integers(2, size=rng.integers(25))])
+    return labels, rng.integers(rng.integers(1, 9) + 1, size=len(labels)) / 8
+
+
+SETS = [small_set(rng) for _ in range(1000)]
+
+
+def eer(labels, scores):
+    return metrics.eer(labels, scores)[0]
+
+
+def points_by_hand(labels, scores):
+    """(false alarm rate, miss rate) at each threshold from infinity down, by counting."""
+    reals = [s for y, s in zip(labels, scores, strict=True) if y == 0]
+    fakes = [s for y, s in zip(labels, scores, strict=True) if y == 1]
+    thresholds = [np.inf, *sorted(set(scores), reverse=True)]
+    return [(sum(s >= t for s in reals) / len(reals), sum(s < t for s in fakes) / len(fakes)) for t in thresholds]
+
+
+def eer_by_hand(labels, scores):
+    """Where the line through the operating points meets the diagonal."""
+    points = points_by_hand(labels, scores)
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if y0 > x0 and y1 <= x1:
+            return (x1 * y0 - x0 * y1) / ((y0 - y1) + (x1 - x0))
+    raise AssertionError("no crossing")
+
+
+def min_dcf_by_hand(labels, scores):
+    return min(
+        (0.95 * 1 * rejected + 0.05 * 10 * accepted) / 0.5 for rejected, accepted in points_by_hand(labels, scores)
+    )
+
+
+def act_dcf_by_hand(labels, scores):
+    """Each clip takes the decision with the lower expected cost under the prior."""
+    pairs = list(zip(labels, scores, strict=True))
+    rejected = [10 * 0.05 * p > 1 * 0.95 * (1 - p) for y, p in pairs if y == 0]
+    accepted = [10 * 0.05 * p <= 1 * 0.95 * (1 - p) for y, p in pairs if y == 1]
+    return (0.95 * sum(rejected) / len(rejected) + 0.5 * sum(accepted) / len(accepted)) / 0.5
+
+
+def cllr_by_hand(labels, scores):
+    """Mean surprise in bits, each class weighing one half."""
+    shares = np.clip(scores, 1e-7, 1 - 1e-7)
+    return (np.mean(-np.log2(shares[labels == 1])) + np.mean(-np.log2(1 - shares[labels == 0]))) / 2
+
+
+def min_cllr_by_hand(labels, scores):
+    """Pool neighbouring scores until the odds rise, then take each pool's own rates as its likelihoods."""
+    pools, totals = [], np.bincount(labels)
+    for score in sorted(set(scores)):
+        pools.append(np.bincount(labels[scores == score], minlength=2))
+        while len(pools) > 1 and pools[-2][1] * pools[-1][0] >= pools[-1][1] * pools[-2][0]:
+            pools[-2:] = [pools[-2] + pools[-1]]
+    bits = 0
+    for pool in pools:
+        rates = pool / totals
+        bits -= sum(rate * np.log2(rate / rates.sum()) for rate in rates if rate) / 2
+    return bits
 
 
 def test_eer_of_two_unit_gaussians_two_apart():
@@ -75,6 +145,261 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
         )
         hits += low <= truth <= high
     assert hits >= 51  # 57 expected; 50 or fewer happen once in 1,000 such experiments at 95 % coverage
+
+
+@pytest.mark.parametrize(
+    ("metric", "by_hand"),
+    [
+        (eer, eer_by_hand),
+        (metrics.min_dcf, min_dcf_by_hand),
+        (metrics.act_dcf, act_dcf_by_hand),
+        (metrics.cllr, cllr_by_hand),
+        (metrics.min_cllr, min_cllr_by_hand),
+    ],
+)
+def test_a_thousand_small_sets_with_ties_agree_with_the_definition(metric, by_hand):
+    values = np.array([(metric(*drawn), by_hand(*drawn)) for drawn in SETS])
+    np.testing.assert_allclose(values[:, 0], values[:, 1], atol=1e-9)
+
+
+def test_operating_points_agree_with_a_count_and_with_scikit_learn():
+    for labels, scores in SETS:
+        false_alarm, miss, threshold = metrics.error_rates(labels, scores)
+        assert np.allclose(np.transpose([false_alarm, miss]), points_by_hand(labels, scores), rtol=0, atol=1e-12)
+        expected = roc_curve(labels, scores, drop_intermediate=False)
+        assert all(map(np.allclose, (false_alarm, 1 - miss, threshold), expected))
+
+
+def test_the_best_is_never_above_the_actual():
+    for drawn in SETS[:300]:
+        assert 0 <= metrics.min_dcf(*drawn) <= min(1, metrics.act_dcf(*drawn)) + 1e-12
+        assert 0 <= metrics.min_cllr(*drawn) <= min(1, metrics.cllr(*drawn)) + 1e-6  # 1e-6: probabilities stop at 1e-7
+
+
+def test_costs_of_a_calibrated_gaussian_detector():
+    quantiles = norm.ppf((np.arange(50_000) + 0.5) / 50_000)
+    ratios = 2 * np.concatenate([quantiles + 1, quantiles - 1])  # for bona fide; mean 2 or -2, variance 4: calibrated
+    labels, scores = np.repeat([0, 1], 50_000), 1 / (1 + np.exp(ratios))
+    grid = np.linspace(-14, 18, 100_001)
+    bits = np.mean(norm.pdf(grid, 2, 2) * np.log2(1 + np.exp(-grid))) * 32
+    assert metrics.cllr(labels, scores) == pytest.approx(bits, abs=1e-4)
+    assert metrics.min_cllr(labels, scores) == pytest.approx(bits, abs=1e-3)
+    bayes = np.log(0.05 * 10 / 0.95)
+    cost = (0.95 * norm.cdf(bayes, 2, 2) + 0.5 * norm.sf(bayes, -2, 2)) / 0.5
+    assert metrics.act_dcf(labels, scores) == pytest.approx(cost, abs=1e-4)
+    assert metrics.min_dcf(labels, scores) == pytest.approx(cost, abs=1e-4)
+
+
+def test_blind_systems_cost_one_and_a_sure_one_nothing():
+    assert metrics.min_dcf(LABELS, np.zeros(400)) == 1
+    assert metrics.act_dcf(LABELS, np.full(400, 0.5)) == 1
+    assert metrics.act_dcf(LABELS, np.ones(400)) == pytest.approx(0.95 / 0.5)  # all rejected: the worse blind decision
+    assert metrics.cllr(LABELS, np.full(400, 0.5)) == pytest.approx(1)
+    assert metrics.min_cllr(LABELS, np.full(400, 0.9)) == pytest.approx(1)
+    for metric in (metrics.min_dcf, metrics.act_dcf, metrics.min_cllr):
+        assert metric(LABELS, LABELS) == 0
+    assert metrics.cllr(LABELS, LABELS) == pytest.approx(0, abs=1e-6)
+
+
+def test_equal_costs_and_priors_make_the_dcf_an_error_rate():
+    best = min(sum(point) for point in points_by_hand(LABELS, SCORES))
+    assert metrics.min_dcf(LABELS, SCORES, 0.5, 1, 1) == pytest.approx(best)
+    assert metrics.act_dcf(LABELS, SHARES, 0.5, 1, 1) == pytest.approx(2 * metrics.hter(LABELS, SHARES, 0.5))
+
+
+@pytest.mark.parametrize("metric", [metrics.min_cllr, metrics.min_dcf])
+@pytest.mark.parametrize("monotone", [np.exp, lambda x: 1e-20 * x, lambda x: x**3])
+def test_the_best_cost_depends_on_the_order_of_scores_alone(metric, monotone):
+    assert metric(LABELS, monotone(SCORES)) == pytest.approx(metric(LABELS, SCORES), abs=1e-12)
+
+
+def test_the_ratio_for_bona_fide_falls_with_the_score_and_is_finite():
+    scores = np.array([0, 0.1, 0.5, 0.8, 1])
+    ratios = metrics.bona_fide_llr(scores)
+    assert np.exp(ratios[1:4]) == pytest.approx((1 - scores[1:4]) / scores[1:4])
+    assert ratios[0] == pytest.approx(-ratios[-1])
+    assert np.isfinite(ratios).all()
+    assert (np.diff(ratios) < 0).all()
+
+
+def test_reliability_by_hand():
+    labels, scores = [0, 1, 0, 1, 1], [0.05, 0.15, 0.1, 1.0, 0.95]
+    table = metrics.reliability(labels, scores, bins=5)
+    assert table["count"].tolist() == [3, 2]
+    assert table.score.tolist() == pytest.approx([0.1, 0.975])
+    assert table.fakes.tolist() == pytest.approx([1 / 3, 1])
+    error = metrics.expected_calibration_error(labels, scores, bins=5)
+    assert error == pytest.approx((3 * (1 / 3 - 0.1) + 2 * 0.025) / 5)
+
+
+def test_scores_that_mean_what_they_say_have_a_small_calibration_error():
+    rng = np.random.default_rng(2)
+    scores = rng.random(20_000)
+    labels = rng.random(20_000) < scores
+    assert metrics.expected_calibration_error(labels, scores) < 0.02
+    assert metrics.expected_calibration_error(labels, scores**3) > 0.2
+
+
+def test_balanced_reliability_does_not_move_with_the_class_sizes():
+    more = np.concatenate([np.arange(400), np.repeat(np.arange(200, 400), 4)])  # each fake five times
+    alike, many = (metrics.reliability(LABELS[r], SHARES[r], balanced=True) for r in (slice(None), more))
+    pd.testing.assert_frame_equal(alike.drop(columns="count"), many.drop(columns="count"))
+    assert (metrics.reliability(LABELS[more], SHARES[more]).fakes >= alike.fakes).all()
+
+
+def test_clusters_of_one_clip_give_the_naive_interval():
+    clustered = metrics.clustered_interval(eer, LABELS, SCORES, np.arange(400))
+    assert clustered == pytest.approx(metrics.bootstrap_interval(eer, LABELS, SCORES), abs=0.01)
+
+
+def test_copies_of_clips_add_nothing():
+    once = metrics.clustered_interval(eer, LABELS, SCORES, SPEAKERS, n=200)
+    copies = np.repeat(np.arange(400), 5)
+    again = metrics.clustered_interval(eer, LABELS[copies], SCORES[copies], SPEAKERS[copies], n=200)
+    assert again == pytest.approx(once, abs=1e-12)
+
+
+def test_clips_that_sound_alike_widen_the_interval():
+    alike = np.random.default_rng(3).normal(size=50)[SPEAKERS] + 0.5 * SCORES
+    low, high = metrics.clustered_interval(eer, LABELS, alike, SPEAKERS, n=500)
+    naive_low, naive_high = metrics.bootstrap_interval(eer, LABELS, alike, n=500)
+    assert high - low > 1.5 * (naive_high - naive_low)
+
+
+def error_at_one(labels, scores):
+    return (np.mean(scores[labels == 0] >= 1) + np.mean(scores[labels == 1] < 1)) / 2
+
+
+def test_clustered_intervals_cover_the_truth_about_as_often_as_they_say():
+    truth, rng, hits = norm.cdf(-1), np.random.default_rng(4), 0
+    names = np.repeat(np.arange(52), 7)
+    labels = (names >= 26).astype(int)
+    for i in range(80):
+        scores = 2 * labels + np.sqrt(0.5) * (rng.normal(size=52)[names] + rng.normal(size=len(names)))
+        low, high = metrics.clustered_interval(error_at_one, labels, scores, names, n=100, seed=i)
+        hits += low <= truth <= high
+    assert hits >= 69  # 76 expected; intervals over clips, which hold it in 3 of 4 cases, would get there 1 time in 200
+
+
+def mean_of(label):
+    return lambda labels, scores: scores[labels == label].mean()
+
+
+def width(metric, labels, scores, clusters, n=1000):
+    low, high = metrics.clustered_interval(metric, labels, scores, clusters, n=n)
+    return high - low
+
+
+def crossed(size, rng):
+    """Reals, then fakes of every speaker by every system, whose scores are a speaker's part plus a system's."""
+    speaker, system = (index.ravel() for index in np.indices((size, size)))
+    parts = rng.normal(size=size)[speaker], rng.normal(size=size)[system]
+    labels = np.repeat([0, 1], [size, size**2])
+    table = pd.DataFrame(
+        {"speaker": np.r_[np.arange(size), speaker], "system": [""] * size + [f"s{i}" for i in system]}
+    )
+    return labels, np.concatenate([rng.normal(size=size), sum(parts)]), table, [part.var() for part in parts]
+
+
+def test_speaker_and_system_add_their_variances():
+    labels, scores, table, variances = crossed(40, np.random.default_rng(5))
+    expected = 2 * norm.ppf(0.975) * np.sqrt(sum(variances) / 39)
+    assert width(mean_of(1), labels, scores, table) == pytest.approx(expected, rel=0.15)
+    assert max(width(mean_of(1), labels, scores, table[column]) for column in table) < 0.85 * expected
+
+
+def test_a_column_without_names_in_a_class_changes_nothing_there():
+    labels, scores, table, _ = crossed(40, np.random.default_rng(6))
+    alone = width(mean_of(0), labels, scores, table.speaker)
+    assert width(mean_of(0), labels, scores, table) == pytest.approx(alone, rel=0.15)
+
+
+def test_a_clip_without_a_name_is_a_cluster_of_its_own():
+    expected = metrics.clustered_interval(eer, LABELS, SCORES, np.arange(400), n=100)
+    for missing in ("", None, np.nan):
+        assert metrics.clustered_interval(eer, LABELS, SCORES, [missing] * 400, n=100) == expected
+    names = ["", "", *map(str, SPEAKERS[2:])]
+    own = ["a", "b", *map(str, SPEAKERS[2:])]
+    some, known = (width(mean_of(0), LABELS, SCORES, clusters) for clusters in (names, own))
+    assert some == pytest.approx(known, rel=0.15)
+
+
+def test_clusters_may_come_in_any_form():
+    columns = [SPEAKERS.tolist(), [f"s{i % 9}" for i in range(400)]]
+    table = pd.DataFrame({"speaker": columns[0], "system": columns[1]}, index=np.arange(400) // 2)
+    forms = [
+        columns,
+        table,
+        dict(zip("ab", columns, strict=True)),
+        np.transpose(columns),
+        list(zip(*columns, strict=True)),
+    ]
+    assert len({metrics.clustered_interval(eer, LABELS, SCORES, form, n=50) for form in forms}) == 1
+    forms = [SPEAKERS, columns[0], [f"speaker {i}" for i in SPEAKERS], pd.Series(SPEAKERS, index=table.index)]
+    assert len({metrics.clustered_interval(eer, LABELS, SCORES, form, n=50) for form in forms}) == 1
+
+
+def test_a_system_does_not_differ_from_itself():
+    assert metrics.paired_difference(eer, LABELS, SCORES, SCORES, n=50) == (0, 0, 0)
+    assert metrics.paired_difference(metrics.cllr, LABELS, SHARES, SHARES, SPEAKERS, n=50) == (0, 0, 0)
+
+
+def test_a_paired_difference_turns_over_and_is_narrow_for_systems_alike():
+    other = SCORES + np.random.default_rng(7).normal(0, 0.1, 400)
+    forth = metrics.paired_difference(eer, LABELS, SCORES, other, SPEAKERS, n=300)
+    back = metrics.paired_difference(eer, LABELS, other, SCORES, SPEAKERS, n=300)
+    assert forth == pytest.approx((-back[0], -back[2], -back[1]), abs=1e-12)
+    assert forth[0] == eer(LABELS, SCORES) - eer(LABELS, other)
+    assert forth[2] - forth[1] < 0.6 * width(eer, LABELS, SCORES, SPEAKERS, n=300)
+
+
+def test_a_paired_difference_sees_a_clearly_worse_system():
+    worse = SCORES + np.random.default_rng(8).normal(0, 2, 400)
+    assert metrics.paired_difference(eer, LABELS, worse, SCORES, n=300)[1] > 0
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        metrics.roc_auc,
+        metrics.error_rates,
+        metrics.min_dcf,
+        metrics.act_dcf,
+        metrics.cllr,
+        metrics.min_cllr,
+        metrics.reliability,
+        metrics.expected_calibration_error,
+        lambda labels, scores: metrics.clustered_interval(eer, labels, scores, ["a", "b"]),
+        lambda labels, scores: metrics.paired_difference(eer, labels, scores, scores),
+    ],
+)
+def test_a_single_class_is_refused(figure):
+    with pytest.raises(ValueError, match="both classes are needed"):
+        figure([1, 1], [0.2, 0.3])
+
+
+@pytest.mark.parametrize(
+    "figure", [metrics.act_dcf, metrics.cllr, metrics.reliability, lambda _, s: metrics.bona_fide_llr(s)]
+)
+@pytest.mark.parametrize("bad", [-0.1, 1.1])
+def test_what_is_no_probability_is_refused(figure, bad):
+    with pytest.raises(ValueError, match=r"probabilities in \[0, 1\]"):
+        figure([0, 1], [0.5, bad])
+
+
+@pytest.mark.parametrize("costs", [(0, 1, 10), (1, 1, 10), (0.05, 0, 10), (0.05, 1, -1)])
+@pytest.mark.parametrize("metric", [metrics.min_dcf, metrics.act_dcf])
+def test_costs_that_make_no_sense_are_refused(metric, costs):
+    with pytest.raises(ValueError, match="spoof_prior"):
+        metric([0, 1], [0.2, 0.3], *costs)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "message"), [(["a", "b", "c", "c"], "two clusters"), (["a", "b"], "4 names"), ([], "4 names")]
+)
+def test_clusters_that_do_not_fit_are_refused(clusters, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.clustered_interval(eer, [0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4], clusters)
 
 
 @pytest.mark.parametrize(

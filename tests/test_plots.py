@@ -24,6 +24,7 @@ DRAW = {
     "scores": lambda ax: plots.plot_scores(LABELS, SCORES, 0.4, ax=ax),
     "roc": lambda ax: plots.plot_roc({"a": (LABELS, SCORES)}, ax),
     "det": lambda ax: plots.plot_det({"a": (LABELS, SCORES)}, ax),
+    "reliability": lambda ax: plots.plot_reliability(LABELS, SCORES, ax),
     "over time": lambda ax: plots.plot_over_time(OVER_TIME, 2.0, ax),
 }
 
@@ -61,4 +62,12 @@ def test_spectrograms_carry_a_bar_in_db():
     figure, ax = mpl.pyplot.subplots()
     plots.plot_spectrogram(rng.random((8, 9)), 0.01, ax)
     assert "dB" in [other.get_ylabel() for other in figure.axes]
+    mpl.pyplot.close(figure)
+
+
+def test_the_reliability_diagram_shows_every_clip_once_and_the_diagonal():
+    figure, ax = mpl.pyplot.subplots()
+    plots.plot_reliability(LABELS, SCORES, ax)
+    assert sum(int(text.get_text()) for text in ax.texts) == len(LABELS)
+    assert [line.get_xydata().tolist() for line in ax.lines if line.get_label() == "calibrated"] == [[[0, 0], [1, 1]]]
     mpl.pyplot.close(figure)
