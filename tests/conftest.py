@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from dfa_utils.config import Config
 from dfa_utils.data import scan
 
 RATE = 16_000
+ROOT = Path(__file__).parents[1]
 CACHE = tempfile.TemporaryDirectory()
 os.environ["DFA_CACHE"] = CACHE.name
 os.environ.pop("DFA_DATA", None)  # the notebooks run on the fixture, whatever the developer works on
