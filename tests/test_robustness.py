@@ -1,0 +1,171 @@
+from functools import partial
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from conftest import hiss, tone
+from torch.utils.data import DataLoader
+
+from dfa_utils import metrics, plots
+from dfa_utils.audio import AudioError
+from dfa_utils.augment import CORRUPTIONS, Corruption
+from dfa_utils.data import ClipDataset
+from dfa_utils.evaluate import score_clips
+from dfa_utils.models import build_model
+from dfa_utils.robustness import CLEAN, conditions_of, robustness, score_conditions
+
+mpl.use("agg")
+FEW = partial(metrics.bootstrap_interval, n=20)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_manifest, tiny_config):
+    """Trained until it tells tones (real) from noise (fake)."""
+    part = tiny_manifest[tiny_manifest.split == "training"]
+    clips = ClipDataset(part, tiny_config)
+    waves, labels = next(iter(DataLoader(clips, batch_size=len(clips))))
+    model = build_model(config=tiny_config)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(waves), labels).backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def some(tiny_manifest):
+    return tiny_manifest[tiny_manifest.split != "training"].reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def table(model, some):
+    return robustness(model, some, interval=FEW)
+
+
+def row(table, corruption, level=None):
+    return table[(table.corruption == corruption) & ((table.level == level) | (level is None))].squeeze()
+
+
+def test_there_is_a_row_for_clean_and_for_every_level(table, some):
+    expected = [("clean", ""), *((name, c.unit) for name, c in CORRUPTIONS.items() for _ in c.levels)]
+    assert list(zip(table.corruption, table.unit, strict=True)) == expected
+    assert table.level[1:].tolist() == [level for c in CORRUPTIONS.values() for level in c.levels]
+    assert (table.clips == len(some)).all()
+    assert ((table.eer_low <= table.eer) & (table.eer <= table.eer_high)).all()
+
+
+def test_the_clean_row_is_the_evaluation(model, some, table):
+    scores = score_clips(model, some).score
+    assert score_conditions(model, some.path, [CLEAN])[0] == pytest.approx(scores.to_numpy(), abs=1e-6)
+    clean = row(table, "clean")
+    assert clean.eer == metrics.eer(some.label, scores)[0] == 0
+    assert clean.hter == metrics.hter(some.label, scores, 0.5)
+    assert clean["shift"] == clean.shift_95 == 0
+
+
+def test_noise_makes_tones_sound_fake_and_more_noise_more_so(model, some, table):
+    noise = table[table.corruption == "noise"]
+    assert noise["shift"].is_monotonic_increasing
+    assert noise.hter.iloc[-1] > 0.2
+    clean, loud = score_conditions(model, some.path, [CLEAN, ("noise", 0)])
+    assert loud[some.label == 0].mean() > clean[some.label == 0].mean() + 0.2
+    assert noise["shift"].iloc[-1] == pytest.approx(np.abs(loud - clean).mean(), abs=1e-6)
+    assert noise.shift_95.iloc[-1] == pytest.approx(np.quantile(np.abs(loud - clean), 0.95), abs=1e-6)
+
+
+def test_a_gain_changes_nothing_for_a_detector_that_levels_its_input(table):
+    assert table[table.corruption == "gain"].shift_95.max() < 1e-3
+
+
+def test_noise_follows_from_seed_level_and_place_alone(model, some):
+    first, again = (score_conditions(model, some.path, [("noise", 10), ("noise", 20)], seed=3) for _ in range(2))
+    alone = score_conditions(model, some.path[:5], [("noise", 20)], seed=3)
+    other = score_conditions(model, some.path, [("noise", 10)], seed=4)
+    assert np.array_equal(first, again)
+    assert alone[0] == pytest.approx(first[1, :5], abs=1e-6)
+    assert np.abs(other[0] - first[0]).max() > 1e-5
+
+
+def test_a_longer_clip_is_judged_by_the_same_windows(model, tmp_path):
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "long.wav", np.r_[tone(rng, 0.9), hiss(rng, 0.4)], 16_000)
+    manifest = pd.DataFrame({"path": [str(tmp_path / "long.wav")], "label": [0]})
+    expected = score_clips(model, manifest).score
+    assert score_conditions(model, manifest.path, [CLEAN])[0] == pytest.approx(expected.to_numpy(), abs=1e-6)
+
+
+def test_every_level_draws_its_own_noise(model, some, monkeypatch):
+    draws = []
+
+    def draw(waveform, level, sample_rate, generator):
+        draws.append(generator.random())
+        return waveform
+
+    for name in ("first", "second"):
+        monkeypatch.setitem(CORRUPTIONS, name, Corruption(draw, (1, 2), ""))
+    score_conditions(model, some.path[:3], conditions_of(["first", "second"]))
+    assert len(set(draws)) == len(draws) == 2 * 2 * 3
+
+
+def test_two_copies_of_a_clip_get_noise_of_their_own(model, some):
+    first, second = score_conditions(model, pd.Series([some.path[0]] * 2), [("noise", 10)])[0]
+    assert first != pytest.approx(second, abs=1e-6)
+
+
+def test_the_interval_is_the_callers(model, some):
+    seen = []
+
+    def interval(metric, labels, scores):
+        seen.append(metric(labels, scores))
+        return 0.25, 0.75
+
+    table = robustness(model, some, ["crop"], interval=interval)
+    assert seen == table.eer.tolist()
+    assert (table.eer_low == 0.25).all()
+    assert (table.eer_high == 0.75).all()
+
+
+@pytest.fixture
+def pausing(tmp_path, some):
+    """The manifest and a tone whose middle is silent."""
+    t = np.arange(16_000) / 16_000
+    soundfile.write(tmp_path / "pause.wav", 0.2 * np.sin(2 * np.pi * 300 * t) * (np.abs(t - 0.5) > 0.3), 16_000)
+    extra = pd.DataFrame({"path": [str(tmp_path / "pause.wav")], "label": [0]})
+    return pd.concat([some, extra], ignore_index=True)
+
+
+def test_a_clip_that_a_crop_leaves_silent_counts_as_undecided(model, pausing):
+    assert np.isnan(score_conditions(model, pausing.path, [("crop", 0.5)])[0]).tolist() == [False] * 24 + [True]
+    table = robustness(model, pausing, ["crop"], interval=FEW)
+    assert table.silent.tolist() == [0, 0, 0, 1]
+    assert table.shift_95.notna().all()
+
+
+def test_a_clip_that_is_silent_to_begin_with_is_named(model, some, tmp_path):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(8_000), 16_000)
+    manifest = pd.concat([some, pd.DataFrame({"path": [str(tmp_path / "silent.wav")], "label": [0]})])
+    with pytest.raises(AudioError, match=r"silent\.wav"):
+        robustness(model, manifest, ["crop"], interval=FEW)
+
+
+def test_an_unknown_corruption_is_refused_with_the_known_ones(model, some):
+    with pytest.raises(ValueError, match="reverberation"):
+        robustness(model, some, ["fog"])
+
+
+def test_conditions_go_from_clean_over_mild_to_severe():
+    assert conditions_of(["crop"]) == [CLEAN, ("crop", 1.5), ("crop", 1.0), ("crop", 0.5)]
+
+
+def test_the_plot_shows_each_level_clean_and_chance(table):
+    figure, ax = mpl.pyplot.subplots()
+    assert plots.plot_robustness(table, "noise", ax) is ax
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["30", "20", "10", "0"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("noise (dB SNR)", "equal error rate")
+    assert {"chance", "clean 0.0%"} <= {text.get_text() for text in ax.get_legend().get_texts()}
+    assert ax.lines[0].get_ydata().tolist() == table[table.corruption == "noise"].eer.tolist()
+    mpl.pyplot.close(figure)
