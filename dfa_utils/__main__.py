@@ -1,4 +1,4 @@
-"""The command line: python -m dfa_utils train | evaluate | predict | cache."""
+"""The command line: python -m dfa_utils audit | train | evaluate | report | predict | cache."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ import torch
 
 from dfa_utils.audio import AudioError
 from dfa_utils.config import Config
+from dfa_utils.files import write_atomically
 from dfa_utils.inference import Detector, Prediction
 from dfa_utils.processes import this_process
 from dfa_utils.progress import progress_bar
@@ -33,12 +34,20 @@ def main(arguments=None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser("python -m dfa_utils", description="Detect synthetic speech.")
-    commands = top.add_subparsers(required=True, metavar="train | evaluate | predict | cache")
+    commands = top.add_subparsers(required=True, metavar="audit | train | evaluate | report | predict | cache")
+    _audit_options(commands.add_parser("audit", help="what is broken or doubled in a data set, or betrays the class"))
     _train_options(commands.add_parser("train", help="train a detector; a stopped run goes on where it was"))
     _evaluate_options(commands.add_parser("evaluate", help="accuracy, F1, confusion matrix and EER of each split"))
+    _report_options(commands.add_parser("report", help="the tables of an evaluation again, from its CSV"))
     _predict_options(commands.add_parser("predict", help="judge files and folders"))
     _cache_options(commands.add_parser("cache", help="decoded clips on disk: where, how many, how large"))
     return top
+
+
+def _audit_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("root", metavar="ROOT", help="the data set, as for train")
+    command.add_argument("--out", metavar="CSV", help="write every clip's measurements")
+    command.set_defaults(command=audit)
 
 
 def _train_options(command: argparse.ArgumentParser) -> None:
@@ -60,6 +69,11 @@ def _evaluate_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", help=DEVICE)
     command.add_argument("--out", metavar="CSV", help="write every clip's score")
     command.set_defaults(command=evaluate)
+
+
+def _report_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("table", metavar="CSV", help="what evaluate --out wrote")
+    command.set_defaults(command=report)
 
 
 def _predict_options(command: argparse.ArgumentParser) -> None:
@@ -95,17 +109,38 @@ def _sizes(options, manifest) -> dict:
     return {"epochs": options.epochs or fitting.epochs, "batch_size": options.batch_size or fitting.batch_size}
 
 
-def evaluate(options) -> int:
-    """`evaluate`: the figures of every split, at the checkpoint's own threshold."""
-    from dfa_utils.evaluate import report, score_clips
-    from dfa_utils.files import write_atomically
+def audit(options) -> int:
+    """`audit`: the traps of a data set in plain words, then the figures behind them; exit status 1 if there is one."""
+    from dfa_utils import audit as health
 
-    detector = _load(options)
-    scores = score_clips(detector.model, _scan(options.data))
+    found = health.audit(options.root)
+    if options.out:
+        table = found.clips.drop(columns="fingerprint")
+        write_atomically(options.out, table.to_csv(index=False).encode(errors="backslashreplace"))
+    print(found)
+    return int(len(found.verdicts) > 0)
+
+
+def evaluate(options) -> int:
+    """`evaluate`: the figures of every split that holds both classes, at the checkpoint's own threshold."""
+    from dfa_utils.data import fingerprint
+    from dfa_utils.evaluate import save_scores, score_clips
+    from dfa_utils.report import as_text
+
+    detector, manifest = _load(options), _scan(options.data, splits=None)
+    scores = score_clips(detector.model, manifest)
     if options.out and this_process().is_main_process:
-        text = scores.to_csv(index=False, float_format="%.9f")
-        write_atomically(options.out, text.encode(errors="backslashreplace"))
-    _say(report(scores, detector.threshold))
+        save_scores(options.out, scores, detector.threshold, detector.fingerprint, fingerprint(manifest))
+    _say(as_text(scores, detector.threshold))
+    return 0
+
+
+def report(options) -> int:
+    """`report`: every table of an evaluation, from its CSV alone."""
+    from dfa_utils.evaluate import load_scores
+    from dfa_utils.report import as_text
+
+    print(as_text(*load_scores(options.table)))
     return 0
 
 
@@ -151,12 +186,12 @@ def _load(options) -> Detector:
     return Detector.load(options.checkpoint, device)
 
 
-def _scan(root):
+def _scan(root, **options):
     """The data set; of several processes on a machine the first checks it, and the others find all clips decoded."""
     from dfa_utils.data import scan
 
     with this_process().local_main_process_first():
-        return scan(root)
+        return scan(root, **options)
 
 
 def _say(text) -> None:

@@ -13,7 +13,9 @@ from accelerate.utils import gather_object
 from dfa_utils import metrics
 from dfa_utils.audio import AudioError, windows
 from dfa_utils.cache import blocks_of, open_clip
+from dfa_utils.config import Config
 from dfa_utils.data import SPLITS
+from dfa_utils.files import write_atomically
 from dfa_utils.models import SpectrogramDetector, fuse_for_scoring, score_windows
 from dfa_utils.processes import this_process
 from dfa_utils.progress import progress_bar
@@ -49,16 +51,51 @@ def _mean_scores(model: SpectrogramDetector, paths: pd.Series) -> np.ndarray:
 
 
 def summarise(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """One row a split: counts, accuracy, balanced accuracy, F1, HTER at the threshold; AUC and EER with its interval.
+    """One row a split: counts; accuracy, balanced accuracy, F1, HTER at the threshold; AUC, EER, DCF and Cllr (bits).
 
-    All but the counts are shares in [0, 1]; `eer_low` and `eer_high` bound the 95 % bootstrap interval over clips.
+    `eer_low` and `eer_high` bound the 95 % interval of the EER, drawn by speaker and by system where they are named.
     """
-    return pd.DataFrame({split: _figures(scores[scores.split == split], threshold) for split in SPLITS}).T
+    return pd.DataFrame({split: _figures(part, threshold) for split, part in parts_of(scores).items()}).T
+
+
+def parts_of(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The splits that hold both classes, in the order training, validation, testing."""
+    parts = {split: scores[scores.split == split] for split in SPLITS}
+    return {split: part for split, part in parts.items() if part.label.nunique() == 2}
+
+
+def clusters_of(scores: pd.DataFrame) -> pd.DataFrame:
+    """What clips have in common, for intervals: speaker, and for fakes the system; "" = not known.
+
+    Where all clips of a class have one name, it says nothing of their spread: an interval speaks of that name alone.
+    """
+    columns = scores.reindex(columns=["speaker", "system"], fill_value="").fillna("")
+    columns = columns.assign(system=columns.system.where(scores.label == 1, ""))
+    several = columns.groupby(scores.label).transform("nunique") > 1
+    return columns.where(several, "")
+
+
+def by_condition(scores: pd.DataFrame, threshold: float, column: str) -> pd.DataFrame:
+    """One row a value of `column` (system, speaker, ...): clips, share called wrongly and its interval, score, AUC.
+
+    `low` and `high` bound the 95 % interval of the share (Wilson), clips taken as independent. `auc` sets the fakes
+    among them against all reals, and the reals against all fakes; most errors first.
+    """
+    rows = {value: _condition(part, scores, threshold) for value, part in scores.groupby(column) if value != ""}
+    table = pd.DataFrame(rows, index=["clips", "wrong", "low", "high", "score", "auc"]).T
+    return table.rename_axis(column).astype({"clips": int}).sort_values("wrong", ascending=False)
+
+
+def with_seconds(scores: pd.DataFrame, edges=(0, 1, 1.5, 2, 3, 5, 10, 30, np.inf)) -> pd.DataFrame:
+    """The table with a column `duration`: the clip's length in s as a range, for `by_condition`."""
+    rate = Config().sample_rate
+    seconds = [len(open_clip(path, rate)) / rate for path in scores.path]
+    return scores.assign(duration=pd.cut(seconds, edges).astype(str))
 
 
 def confusions(scores: pd.DataFrame, threshold: float) -> dict[str, np.ndarray]:
     """Confusion matrix [2, 2] of each split; row = truth, column = verdict, in the order real, fake."""
-    parts = {split: scores[scores.split == split] for split in SPLITS}
+    parts = parts_of(scores)
     return {split: metrics.confusion(part.label, part.score, threshold) for split, part in parts.items()}
 
 
@@ -69,24 +106,44 @@ def worst_mistakes(scores: pd.DataFrame, threshold: float, n: int = 4) -> pd.Dat
     return scores.assign(margin=margin)[wrong].sort_values("margin").head(n)
 
 
-def report(scores: pd.DataFrame, threshold: float) -> str:
-    """The evaluation as text: figures of each split in percent, then the confusion matrices."""
-    table = summarise(scores, threshold)
-    lines = [f"threshold {threshold:.3f} (the checkpoint's own)"]
-    for split, row in table.iterrows():
-        lines += [
-            f"{split:<11}{row.n_real:5.0f} real {row.n_fake:5.0f} fake  accuracy {row.accuracy:6.1%}  F1 {row.f1:6.1%}"
-            f"  HTER {row.hter:6.1%}  EER {row.eer:6.1%} [{row.eer_low:.1%}, {row.eer_high:.1%}]  AUC {row.auc:.3f}"
-        ]
-    for split, ((hit_real, alarm), (miss, hit_fake)) in confusions(scores, threshold).items():
-        lines.append(f"\n{split:<11}called real  called fake")
-        lines += [f"  real     {hit_real:>11}  {alarm:>11}", f"  fake     {miss:>11}  {hit_fake:>11}"]
-    return "\n".join(lines)
+def clearest(scores: pd.DataFrame, threshold: float, n: int = 4) -> pd.DataFrame:
+    """The n clips furthest on the right side of the threshold, clearest first."""
+    margin = (scores.score - threshold) * np.where(scores.label == 1, 1, -1)
+    right = (scores.score >= threshold) == (scores.label == 1)
+    return scores.assign(margin=margin)[right].sort_values("margin", ascending=False).head(n)
+
+
+def save_scores(path, scores: pd.DataFrame, threshold: float, detector: str, data: str) -> None:
+    """Write as CSV what every table is made of, with the threshold and the fingerprints of detector and data."""
+    table = scores.assign(threshold=threshold, detector=detector, data=data)
+    write_atomically(path, table.to_csv(index=False, float_format="%.9f").encode(errors="backslashreplace"))
+
+
+def load_scores(path) -> tuple[pd.DataFrame, float]:
+    """Scores and threshold from a CSV of `save_scores`. Raises ValueError that names what is missing."""
+    table = pd.read_csv(path, keep_default_na=False)
+    missing = {"path", "split", "label", "score", "threshold"} - set(table.columns)
+    if missing or not len(table):
+        raise ValueError(
+            f"{path}: no table of scores (missing: {', '.join(sorted(missing)) or 'rows'}); see evaluate --out"
+        )
+    return table, float(table.threshold.iloc[0])
+
+
+def _condition(part: pd.DataFrame, scores: pd.DataFrame, threshold: float) -> tuple:
+    from scipy.stats import binomtest
+
+    wrong = int(((part.score >= threshold) != (part.label == 1)).sum())
+    interval = binomtest(wrong, len(part)).proportion_ci(method="wilson")
+    others = scores[scores.label == 1 - part.label.iloc[0]]
+    both = pd.concat([part[part.label == part.label.iloc[0]], others])
+    auc = metrics.roc_auc(both.label, both.score) if len(others) else np.nan
+    return len(part), wrong / len(part), interval.low, interval.high, part.score.mean(), auc
 
 
 def _figures(part: pd.DataFrame, threshold: float) -> dict[str, float]:
     labels, scores = part.label.to_numpy(), part.score.to_numpy()
-    low, high = metrics.bootstrap_interval(lambda *drawn: metrics.eer(*drawn)[0], labels, scores, n=500)
+    low, high = metrics.clustered_interval(_eer, labels, scores, clusters_of(part), n=500)
     return {
         "n_real": int(np.sum(labels == 0)),
         "n_fake": int(np.sum(labels == 1)),
@@ -95,7 +152,15 @@ def _figures(part: pd.DataFrame, threshold: float) -> dict[str, float]:
         "f1": metrics.f1(labels, scores, threshold),
         "hter": metrics.hter(labels, scores, threshold),
         "auc": metrics.roc_auc(labels, scores),
-        "eer": metrics.eer(labels, scores)[0],
+        "eer": _eer(labels, scores),
         "eer_low": low,
         "eer_high": high,
+        "min_dcf": metrics.min_dcf(labels, scores),
+        "act_dcf": metrics.act_dcf(labels, scores),
+        "cllr": metrics.cllr(labels, scores),
+        "min_cllr": metrics.min_cllr(labels, scores),
     }
+
+
+def _eer(labels, scores) -> float:
+    return metrics.eer(labels, scores)[0]

@@ -7,13 +7,16 @@ from dfa_utils import evaluate
 from dfa_utils.audio import AudioError
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model
+from dfa_utils.report import as_text, paragraph
 
 
 @pytest.fixture(scope="module")
 def scores():
     rng = np.random.default_rng(0)
     frames = [
-        pd.DataFrame({"split": s, "label": np.repeat([0, 1], 50), "score": np.r_[rng.random(50), rng.random(50) + gap]})
+        pd.DataFrame(
+            {"split": s, "label": np.repeat([0, 1], 50), "score": np.r_[rng.random(50), rng.random(50) + gap] / 2}
+        )
         for s, gap in (("training", 1.0), ("validation", 0.5), ("testing", 0.0))
     ]
     return pd.concat(frames, ignore_index=True)
@@ -47,11 +50,69 @@ def test_worst_mistakes_are_mistakes_in_order(scores):
     worst = evaluate.worst_mistakes(scores, 0.5, n=5)
     assert ((worst.score >= 0.5) != (worst.label == 1)).all()
     assert worst.margin.is_monotonic_increasing
-    assert evaluate.worst_mistakes(scores[scores.split == "training"], 1.0).empty
+    assert evaluate.worst_mistakes(scores[scores.split == "training"], 0.5).empty
 
 
-def test_the_report_holds_every_count(scores):
-    text = evaluate.report(scores, 0.5)
-    for split, matrix in evaluate.confusions(scores, 0.5).items():
+def test_the_clearest_are_right_and_far_from_the_threshold(scores):
+    clearest = evaluate.clearest(scores, 0.5, n=5)
+    assert ((clearest.score >= 0.5) == (clearest.label == 1)).all()
+    assert clearest.margin.is_monotonic_decreasing
+    assert clearest.margin.iloc[0] == (scores.score - 0.5).abs()[(scores.score >= 0.5) == (scores.label == 1)].max()
+
+
+def test_splits_with_one_class_are_left_out(scores):
+    some = scores[(scores.split == "testing") | (scores.label == 1)]
+    assert list(evaluate.summarise(some, 0.5).index) == ["testing"]
+    assert list(evaluate.confusions(some, 0.5)) == ["testing"]
+
+
+def test_clips_of_one_speaker_make_the_interval_wider(scores):
+    part = scores[scores.split == "validation"]
+    few = part.assign(speaker=[f"v{i // 25}" for i in range(100)], system="")
+    many = part.assign(speaker=[f"v{i}" for i in range(100)], system="")
+    width = [np.ptp(evaluate.summarise(s, 0.5).loc["validation", ["eer_low", "eer_high"]]) for s in (few, many)]
+    assert width[0] != width[1]
+    assert evaluate.clusters_of(part).eq("").all(axis=None)
+
+
+def test_errors_by_condition_are_counted(scores):
+    part = scores[scores.split == "validation"].assign(system=["", "a"] * 50)
+    table = evaluate.by_condition(part[part.label == 1], 0.5, "system")
+    a = part[(part.label == 1) & (part.system == "a")]
+    assert table.index.tolist() == ["a"]
+    assert table.clips["a"] == len(a)
+    assert table.wrong["a"] == pytest.approx((a.score < 0.5).mean())
+    assert table.low["a"] <= table.wrong["a"] <= table.high["a"]
+
+
+def test_durations_become_ranges(tiny_manifest):
+    assert set(evaluate.with_seconds(tiny_manifest[:3]).duration) == {"(0.0, 1.0]"}
+
+
+def test_every_table_is_made_of_the_csv_alone(scores, tmp_path):
+    scores = scores.assign(path=[f"{i}.wav" for i in range(len(scores))], system="", speaker="")
+    evaluate.save_scores(tmp_path / "s.csv", scores, 0.47, "abc", "def")
+    loaded, threshold = evaluate.load_scores(tmp_path / "s.csv")
+    assert threshold == 0.47
+    assert {*loaded.detector, *loaded.data} == {"abc", "def"}
+    assert as_text(loaded, threshold) == as_text(scores.round({"score": 9}), 0.47)
+    (tmp_path / "other.csv").write_text("path,score\na.wav,0.5\n")
+    with pytest.raises(ValueError, match="threshold"):
+        evaluate.load_scores(tmp_path / "other.csv")
+
+
+def test_the_report_holds_every_count_and_condition(scores):
+    named = scores.assign(system=np.where(scores.label == 1, "vocoder", ""), speaker="")
+    text = as_text(named, 0.5)
+    for split, matrix in evaluate.confusions(named, 0.5).items():
         assert split in text
         assert all(str(count) in text for count in matrix.ravel())
+    assert "testing, fakes by system" in text
+    assert "by speaker" not in text
+
+
+def test_the_paragraph_says_what_was_tested_and_how_sure_it_is(scores):
+    named = scores.assign(system=np.where(scores.label == 1, "vocoder", ""), speaker="")
+    text, row = paragraph(named, 0.5, "abc", "def"), evaluate.summarise(named, 0.5).loc["testing"]
+    assert all(word in text for word in ("abc", "def", "50 real clips (speakers not named)", "1 systems", "0.500"))
+    assert f"{row.eer:.1%} (95 % interval [{row.eer_low:.1%}, {row.eer_high:.1%}]" in text

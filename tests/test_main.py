@@ -48,6 +48,19 @@ def test_evaluate_prints_the_figures_of_every_split_and_writes_scores(run, tiny_
     assert len(rows_of(tmp_path / "s.csv")) == 48
 
 
+def test_report_makes_the_same_tables_from_the_csv(run, tiny_root, tmp_path, capsys):
+    main(["evaluate", "--data", str(tiny_root), "--checkpoint", run, "--out", str(tmp_path / "s.csv")])
+    first = capsys.readouterr().out
+    assert main(["report", str(tmp_path / "s.csv")]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_audit_prints_its_verdicts_and_writes_its_measurements(tiny_root, tmp_path, capsys):
+    assert main(["audit", str(tiny_root), "--out", str(tmp_path / "m.csv")]) == 1
+    assert "RMS level" in capsys.readouterr().out
+    assert len(rows_of(tmp_path / "m.csv")) == 48
+
+
 def test_predict_writes_a_row_for_every_file_and_reports_failures(run, folder, tmp_path, capsys):
     assert main(["predict", "--checkpoint", run, "--out", str(tmp_path / "o.csv"), "--", str(folder)]) == 1
     rows = rows_of(tmp_path / "o.csv")

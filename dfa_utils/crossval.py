@@ -1,0 +1,83 @@
+"""How models are chosen: each clip is scored by a detector that heard neither its synthesis system nor its voice."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dfa_utils import metrics
+from dfa_utils.checkpoint import load_checkpoint
+from dfa_utils.config import Config
+from dfa_utils.evaluate import score_clips
+from dfa_utils.train import fit
+
+
+def family_of(system: str) -> str:
+    """What systems share that leave the same trace: the vocoder after the last "+", without a mode such as "-VC"."""
+    return system.split("+")[-1].removesuffix("-VC")
+
+
+def make_folds(manifest: pd.DataFrame, folds: int = 3, family: Callable[[str], str] = family_of) -> pd.Series:
+    """A fold number for each clip: fakes by the family of their system, reals by speaker; whole groups, sizes alike.
+
+    A clip whose system or speaker is not named is a group of its own. Raises ValueError for fewer families or speakers
+    than folds.
+    """
+    names = np.where(manifest.label == 1, manifest.system.map(family), manifest.speaker)
+    groups = pd.Series(np.where(names == "", manifest.path, names), manifest.index)
+    numbers = pd.Series(0, manifest.index)
+    for label, kind in ((0, "speakers"), (1, "families of systems")):
+        sizes = groups[manifest.label == label].value_counts(sort=True)
+        if len(sizes) < folds:
+            raise ValueError(f"{folds} folds need as many {kind}; the data name {len(sizes)}")
+        numbers[manifest.label == label] = groups[manifest.label == label].map(_share_out(sizes, folds))
+    return numbers
+
+
+def left_in(
+    manifest: pd.DataFrame, numbers: pd.Series, fold: int, family: Callable[[str], str] = family_of
+) -> pd.DataFrame:
+    """The clips to train on for one fold: none of its clips, families or speakers."""
+    out, families = numbers == fold, manifest.system.map(family)
+    heard = manifest.speaker.isin(set(manifest.speaker[out]) - {""})
+    known = families.isin(set(families[out & (manifest.label == 1)]) - {""}) & (manifest.label == 1)
+    return manifest[~(out | heard | known)]
+
+
+def cross_validate(config: Config, manifest: pd.DataFrame, folder, folds: int = 3, seeds=range(3)) -> pd.DataFrame:
+    """Scores of training and validation clips by detectors of which each left the clip's family and speaker out.
+
+    Returns the manifest's rows once for each seed, with columns seed, fold and score = P(fake). All epochs are trained
+    and the last one is scored, so that no clip has a say in the choice of an epoch. Runs lie in `folder` and are taken
+    up again.
+    """
+    manifest = manifest[manifest.split != "testing"].reset_index(drop=True)
+    numbers = make_folds(manifest, folds)
+    tables = []
+    for seed in seeds:
+        for fold in range(folds):
+            training, out = left_in(manifest, numbers, fold), manifest[numbers == fold]
+            clips = pd.concat([training.assign(split="training"), out.assign(split="validation")])
+            run = fit(
+                replace(config, seed=seed, patience=config.epochs), clips, Path(folder) / f"seed{seed}-fold{fold}"
+            )
+            model = load_checkpoint(run.folder / "last.safetensors")[0]
+            tables.append(score_clips(model, out).assign(seed=seed, fold=fold))
+    return pd.concat(tables, ignore_index=True)
+
+
+def error_by_fold(scores: pd.DataFrame) -> pd.DataFrame:
+    """EER of each seed (rows) and fold (columns), in [0, 1]."""
+    rates = {key: metrics.eer(part.label, part.score)[0] for key, part in scores.groupby(["seed", "fold"])}
+    return pd.Series(rates).unstack()
+
+
+def _share_out(sizes: pd.Series, folds: int) -> dict:
+    """Fold of each group: from the largest on, each to the fold that is smallest so far."""
+    filled, fold_of = np.zeros(folds), {}
+    for name, size in sizes.items():
+        fold_of[name] = int(np.argmin(filled))
+        filled[fold_of[name]] += size
+    return fold_of

@@ -1,0 +1,61 @@
+import pandas as pd
+import pytest
+
+from dfa_utils import crossval
+from dfa_utils.config import Config
+
+SYSTEMS = ["A+HiFi-GAN", "B+HiFi-GAN", "YourTTS", "YourTTS-VC", "WaveNet", ""]
+
+
+@pytest.fixture
+def manifest():
+    """12 reals of 6 speakers, 24 fakes of 6 systems and 4 speakers, of whom 2 are also real."""
+    rows = [(f"r{i}.wav", "training", 0, "", f"v{i % 6}") for i in range(12)]
+    rows += [(f"f{i}.wav", "validation", 1, SYSTEMS[i % 6], f"v{4 + i % 4}") for i in range(24)]
+    return pd.DataFrame(rows, columns=["path", "split", "label", "system", "speaker"])
+
+
+def test_folds_keep_families_and_speakers_together(manifest):
+    folds = crossval.make_folds(manifest, 3)
+    families = manifest.system.map(crossval.family_of)
+    named = (manifest.label == 1) & (families != "")
+    assert (folds[named].groupby(families[named]).nunique() == 1).all()
+    reals = manifest.label == 0
+    assert (folds[reals].groupby(manifest.speaker[reals]).nunique() == 1).all()
+    assert folds[reals].value_counts().tolist() == [4, 4, 4]
+    assert set(folds[~reals]) == {0, 1, 2}
+
+
+def test_variants_of_a_vocoder_are_one_family():
+    assert {crossval.family_of(name) for name in SYSTEMS} == {"HiFi-GAN", "YourTTS", "WaveNet", ""}
+
+
+def test_nothing_of_a_fold_is_trained_on(manifest):
+    folds = crossval.make_folds(manifest, 3)
+    for fold in range(3):
+        out, left = manifest[folds == fold], crossval.left_in(manifest, folds, fold)
+        assert not set(left.path) & set(out.path)
+        assert not set(left.speaker) & set(out.speaker)
+        families = [set(part.system[part.label == 1].map(crossval.family_of)) - {""} for part in (left, out)]
+        assert not families[0] & families[1]
+
+
+def test_too_few_families_are_named(manifest):
+    with pytest.raises(ValueError, match="families"):
+        crossval.make_folds(manifest.assign(system="one"), 2)
+    with pytest.raises(ValueError, match="speakers"):
+        crossval.make_folds(manifest.assign(speaker="one"), 2)
+
+
+def test_every_clip_is_scored_once_a_seed(tiny_manifest, tiny_config, tmp_path):
+    named = tiny_manifest.assign(
+        system=[f"s{i % 2}" if label else "" for i, label in enumerate(tiny_manifest.label)],
+        speaker=[f"v{i}" for i in range(len(tiny_manifest))],
+    )
+    config = Config(**{**tiny_config.__dict__, "epochs": 6})
+    scores = crossval.cross_validate(config, named, tmp_path, folds=2, seeds=(0,))
+    kept = named[named.split != "testing"]
+    assert sorted(scores.path) == sorted(kept.path)
+    rates = crossval.error_by_fold(scores)
+    assert rates.shape == (1, 2)
+    assert rates.to_numpy().mean() < 0.3  # tones against hiss, learnt without the fold
