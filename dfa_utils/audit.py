@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dfa_utils import metrics
 from dfa_utils.cues import NUISANCE, SPECTRAL, measure_clip
 from dfa_utils.data import CLASSES, SPLITS, scan
 from dfa_utils.progress import map_in_threads
@@ -15,6 +14,8 @@ from dfa_utils.progress import map_in_threads
 TOO_SHORT = 0.5  # s
 CLIPPED = 1e-3  # share of samples at full scale
 ALIKE = 0.98  # similarity of two fingerprints above which clips are near-duplicates
+ALL_CUES = 2.73  # standard errors of an interval that holds for all eight nuisance cues at once (Bonferroni, 95 %)
+ENOUGH = 10  # training clips of a class below which a cue gets no verdict
 TELLING = 0.1  # |AUC - 0.5| from which a cue is worth a verdict, if its interval lies beyond 0.5 as well
 CURES = {
     "rms_db": "normalise it",
@@ -59,16 +60,20 @@ def audit(root) -> Audit:
         *_format_verdicts(usable),
         *_name_verdicts(usable),
         *_twin_verdicts(twins),
-        *_probe_verdicts(probes),
+        *(_probe_verdicts(probes) if _fewest(usable) >= ENOUGH else []),
     ]
     return Audit(clips, count_problems(clips), count_formats(usable), twins, probes, found)
 
 
 def measure(manifest: pd.DataFrame) -> pd.DataFrame:
-    """The manifest with the columns of `cues.measure_clip`; `problem` says what is wrong with a clip, or is empty."""
-    rows = list(map_in_threads(measure_clip, manifest.path, "measuring"))
-    table = pd.concat([manifest.reset_index(drop=True), pd.DataFrame(rows)], axis=1)
-    return table.reindex(columns=[*dict.fromkeys([*table.columns, *NUISANCE, *SPECTRAL, "clipped", "fingerprint"])])
+    """The manifest with the columns of `cues.measure_clip`; `problem` says what is wrong with a clip, or is empty.
+
+    Where the source names a column alike (ASVspoof has a codec), what was measured stands.
+    """
+    rows = pd.DataFrame(list(map_in_threads(measure_clip, manifest.path, "measuring")))
+    rows = rows.reindex(columns=[*dict.fromkeys([*rows.columns, *NUISANCE, *SPECTRAL, "clipped", "fingerprint"])])
+    kept = manifest.reset_index(drop=True).drop(columns=rows.columns, errors="ignore")
+    return pd.concat([kept, rows], axis=1)
 
 
 def count_problems(clips: pd.DataFrame) -> pd.DataFrame:
@@ -87,30 +92,33 @@ def count_formats(clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def find_twins(clips: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of clips with the same content (kind "exact") or that sound the same (kind "near"): rows a and b of clips.
+    """Pairs of clips with the same content (kind "exact") or that sound the same (kind "near"): paths a and b.
 
-    Near: the fingerprints' similarity (cosine) is above ALIKE, so the same words by the same voice at the same moment,
-    as after re-encoding or a change of level.
+    Each clip is paired with the first one of its content; near-duplicates are sought among these. Near: the
+    fingerprints' similarity (cosine) is above ALIKE, so the same words by the same voice at the same moment, as after
+    re-encoding or a change of level.
     """
-    prints = np.stack(clips.fingerprint) if len(clips) else np.empty((0, 1), np.float32)
-    pairs = []
+    groups = clips.groupby("hash", sort=False).ngroup().to_numpy()
+    first = np.flatnonzero(~clips.duplicated("hash")) if len(clips) else np.empty(0, int)
+    copies = np.flatnonzero(clips.duplicated("hash"))
+    prints = np.stack(clips.fingerprint.iloc[first]) if len(first) else np.empty((0, 1), np.float32)
+    near = [np.empty((2, 0), int)]
     for start in range(0, len(prints), 1024):
         alike = prints[start : start + 1024] @ prints.T > ALIKE
         a, b = np.nonzero(np.triu(alike, start + 1))
-        pairs.append(np.stack([a + start, b]))
-    a, b = np.concatenate(pairs, axis=1) if pairs else np.empty((2, 0), int)
-    exact = np.where(clips.hash.to_numpy()[a] == clips.hash.to_numpy()[b], "exact", "near")
-    splits = clips.split.to_numpy()
-    columns = {"kind": exact, "a": clips.path.to_numpy()[a], "b": clips.path.to_numpy()[b]}
-    return pd.DataFrame({**columns, "split_a": splits[a], "split_b": splits[b]})
+        near.append(np.stack([first[a + start], first[b]]))
+    exact = np.stack([first[groups[copies]], copies])
+    pairs = {"exact": exact, "near": np.concatenate(near, axis=1)}
+    return pd.concat([_pairs(clips, *rows, kind) for kind, rows in pairs.items()], ignore_index=True)
 
 
 def probe(clips: pd.DataFrame) -> pd.DataFrame:
     """How well each cue alone, and each group of cues by logistic regression, separates the classes: AUC by split.
 
     Direction and regression are fitted on training, where the AUC of one cue is thus at least 0.5, and read on
-    validation and testing; `low` and `high` bound the 95 % interval on training (regression: on validation, since on
-    training it knows the answers).
+    validation and testing; `low` and `high` bound the interval on training, which holds for all nuisance cues at once in
+    95 % of cases (regression: the 95 % interval on validation, since on training it knows the answers). NaN where a
+    split lacks a class.
     """
     rows = {name: _one_cue(clips, name) for name in [*NUISANCE, *SPECTRAL]}
     rows |= {"all nuisance cues": _together(clips, [*NUISANCE]), "all spectral cues": _together(clips, [*SPECTRAL])}
@@ -118,27 +126,36 @@ def probe(clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def cue_table(clips: pd.DataFrame) -> pd.DataFrame:
-    """One row a nuisance cue, over all clips: AUC of fake against real with its 95 % interval; 0.5 = says nothing."""
-    rows = {name: auc_interval(clips.label, clips[cue]) for cue, name in NUISANCE.items()}
+    """One row a nuisance cue, over all clips: AUC of fake against real; 0.5 = says nothing.
+
+    `low` and `high` bound intervals that hold for all cues at once in 95 % of cases (Bonferroni).
+    """
+    rows = {name: auc_interval(clips.label, clips[cue], ALL_CUES) for cue, name in NUISANCE.items()}
     return pd.DataFrame(rows, index=["auc", "low", "high"]).T
 
 
-def auc_interval(labels, values) -> tuple[float, float, float]:
-    """AUC of fake against real and its 95 % interval, clips taken as independent (DeLong et al. 1988, by ranks)."""
+def auc_interval(labels, values, width: float = 1.96) -> tuple[float, float, float]:
+    """AUC of fake against real and its interval, clips taken as independent (DeLong et al. 1988, by ranks).
+
+    `width` counts standard errors to either side: 1.96 for 95 %. NaN where a class has fewer than two clips.
+    """
     from scipy.stats import rankdata
 
     labels, values = np.asarray(labels), np.asarray(values, dtype=float)
     fake, real, ranks = values[labels == 1], values[labels == 0], rankdata(values)
+    if min(len(fake), len(real)) < 2:
+        return np.nan, np.nan, np.nan
     above = (ranks[labels == 1] - rankdata(fake)) / len(real)  # share of reals below each fake
     below = 1 - (ranks[labels == 0] - rankdata(real)) / len(fake)  # share of fakes above each real
     auc = float(above.mean())
-    error = 1.96 * float(np.sqrt(above.var(ddof=1) / len(fake) + below.var(ddof=1) / len(real)))
+    error = width * float(np.sqrt(above.var(ddof=1) / len(fake) + below.var(ddof=1) / len(real)))
     return auc, max(auc - error, 0.0), min(auc + error, 1.0)
 
 
 def duplicates(clips: pd.DataFrame) -> pd.DataFrame:
     """The clips whose file content occurs more than once, twins side by side."""
-    return clips[clips.duplicated("hash", keep=False)].sort_values("hash")
+    known = clips[clips.hash != ""]
+    return known[known.duplicated("hash", keep=False)].sort_values("hash")
 
 
 def shared_between_splits(manifest: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -162,9 +179,15 @@ def _kind(clip) -> str:
     return (words or ["unreadable"])[0]
 
 
+def _pairs(clips: pd.DataFrame, a, b, kind: str) -> pd.DataFrame:
+    left, right = (clips.iloc[rows][["path", "split"]].reset_index(drop=True) for rows in (a, b))
+    columns = {"a": left.path, "b": right.path, "split_a": left.split, "split_b": right.split}
+    return pd.DataFrame({"kind": kind, **columns})
+
+
 def _one_cue(clips: pd.DataFrame, cue: str) -> dict:
     part = clips[clips.split == "training"]
-    sign = 1 if metrics.roc_auc(part.label, part[cue]) >= 0.5 else -1
+    sign = -1 if auc_interval(part.label, part[cue])[0] < 0.5 else 1
     return _by_split(clips, sign * clips[cue], "training")
 
 
@@ -174,15 +197,25 @@ def _together(clips: pd.DataFrame, cues: list[str]) -> dict:
     from sklearn.preprocessing import StandardScaler
 
     training = clips[clips.split == "training"]
+    if training.label.nunique() < 2:
+        return {}
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     model.fit(training[cues], training.label)
     return _by_split(clips, pd.Series(model.decision_function(clips[cues]), clips.index), "validation")
 
 
 def _by_split(clips: pd.DataFrame, values: pd.Series, of: str) -> dict:
-    """AUC of `values` in each split, and the interval in the split `of`."""
-    rows = {split: auc_interval(part.label, values[part.index]) for split, part in clips.groupby("split")}
-    return {split: row[0] for split, row in rows.items()} | {"low": rows[of][1], "high": rows[of][2]}
+    """AUC of `values` in each split, and the interval in the split `of`; NaN where a class is missing."""
+    width = ALL_CUES if of == "training" else 1.96
+    rows = {split: auc_interval(part.label, values[part.index], width) for split, part in clips.groupby("split")}
+    _, low, high = rows.get(of, (np.nan,) * 3)
+    return {split: row[0] for split, row in rows.items()} | {"low": low, "high": high}
+
+
+def _fewest(clips: pd.DataFrame) -> int:
+    """Training clips of the smaller class."""
+    labels = clips.label[clips.split == "training"]
+    return int(min((labels == 0).sum(), (labels == 1).sum()))
 
 
 def _file_verdicts(clips: pd.DataFrame) -> list[str]:
@@ -232,12 +265,17 @@ def _name_verdicts(clips: pd.DataFrame) -> list[str]:
 
 
 def _class_runs(stems: pd.Series, labels: pd.Series) -> tuple[int, float]:
-    """Blocks of one class in the order of the last number in each name, and how many chance would make.
+    """Blocks of one class in the order of the numbers in the names, and how many chance would make.
 
-    Names without a number, and numbers that occur in both classes, say nothing: infinitely many.
+    Of several numbers in a name the one counts that varies most. Names without one, and numbers that occur in both
+    classes, say nothing: infinitely many.
     """
-    numbers = stems.str.extract(r"(\d+)\D*$")[0]
-    table = pd.DataFrame({"number": pd.to_numeric(numbers), "label": labels}).dropna().drop_duplicates()
+    fields = pd.DataFrame([dict(enumerate(re.findall(r"\d+", stem))) for stem in stems], stems.index).apply(
+        pd.to_numeric
+    )
+    if fields.empty:
+        return len(labels), 0.0
+    table = pd.DataFrame({"number": fields[fields.nunique().idxmax()], "label": labels}).dropna().drop_duplicates()
     if len(table) < 0.9 * len(labels) or table.number.duplicated().any() or table.label.nunique() < 2:
         return len(labels), 0.0
     ordered = table.sort_values("number").label.to_numpy()
@@ -260,7 +298,7 @@ def _twin_verdicts(twins: pd.DataFrame) -> list[str]:
 
 
 def _probe_verdicts(probes: pd.DataFrame) -> list[str]:
-    telling = probes[(probes.low > 0.5) & (probes.training > 0.5 + TELLING)]
+    telling = probes[(probes.low > 0.5) & (probes.training > 0.5 + TELLING) & ~(probes.validation <= 0.5)]
     nuisance = [row for row in telling.itertuples() if row.Index in NUISANCE]
     found = [
         f"{NUISANCE[row.Index].split(' (')[0]} alone separates the classes: AUC {row.training:.2f} [{row.low:.2f}, "

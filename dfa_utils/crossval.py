@@ -1,4 +1,4 @@
-"""How models are chosen: each clip is scored by a detector that heard neither its synthesis system nor its voice."""
+"""How models are chosen: each clip is scored by a detector that heard neither its system nor its speaker, where named."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,11 +39,17 @@ def make_folds(manifest: pd.DataFrame, folds: int = 3, family: Callable[[str], s
 def left_in(
     manifest: pd.DataFrame, numbers: pd.Series, fold: int, family: Callable[[str], str] = family_of
 ) -> pd.DataFrame:
-    """The clips to train on for one fold: none of its clips, families or speakers."""
+    """The clips to train on for one fold: none of its clips, families or speakers, as far as they are named.
+
+    Raises ValueError where nothing of a class is left, as when every system speaks with every voice.
+    """
     out, families = numbers == fold, manifest.system.map(family)
     heard = manifest.speaker.isin(set(manifest.speaker[out]) - {""})
     known = families.isin(set(families[out & (manifest.label == 1)]) - {""}) & (manifest.label == 1)
-    return manifest[~(out | heard | known)]
+    left = manifest[~(out | heard | known)]
+    if left.label.nunique() < 2:
+        raise ValueError(f"fold {fold}: its speakers and systems leave no clip of a class to train on; use more folds")
+    return left
 
 
 def cross_validate(config: Config, manifest: pd.DataFrame, folder, folds: int = 3, seeds=range(3)) -> pd.DataFrame:

@@ -56,7 +56,10 @@ def _header(path) -> dict:
     try:
         info = soundfile.info(str(path))
     except soundfile.LibsndfileError:  # what FFmpeg alone reads
-        return {}
+        from torchcodec.decoders import AudioDecoder
+
+        info = AudioDecoder(path).metadata
+        return {"sample_rate": info.sample_rate, "channels": info.num_channels, "codec": info.codec}
     return {"sample_rate": info.samplerate, "channels": info.channels, "codec": f"{info.format} {info.subtype}"}
 
 

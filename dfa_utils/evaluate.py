@@ -53,7 +53,8 @@ def _mean_scores(model: SpectrogramDetector, paths: pd.Series) -> np.ndarray:
 def summarise(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """One row a split: counts; accuracy, balanced accuracy, F1, HTER at the threshold; AUC, EER, DCF and Cllr (bits).
 
-    `eer_low` and `eer_high` bound the 95 % interval of the EER, drawn by speaker and by system where they are named.
+    `eer_low` and `eer_high` bound the 95 % interval of the EER, drawn by speaker and by system where they are
+    named, and never narrower than that drawn by clip.
     """
     return pd.DataFrame({split: _figures(part, threshold) for split, part in parts_of(scores).items()}).T
 
@@ -121,7 +122,7 @@ def save_scores(path, scores: pd.DataFrame, threshold: float, detector: str, dat
 
 def load_scores(path) -> tuple[pd.DataFrame, float]:
     """Scores and threshold from a CSV of `save_scores`. Raises ValueError that names what is missing."""
-    table = pd.read_csv(path, keep_default_na=False)
+    table = pd.read_csv(path, keep_default_na=False, dtype={"path": str, "speaker": str, "system": str})
     missing = {"path", "split", "label", "score", "threshold"} - set(table.columns)
     if missing or not len(table):
         raise ValueError(
@@ -143,7 +144,7 @@ def _condition(part: pd.DataFrame, scores: pd.DataFrame, threshold: float) -> tu
 
 def _figures(part: pd.DataFrame, threshold: float) -> dict[str, float]:
     labels, scores = part.label.to_numpy(), part.score.to_numpy()
-    low, high = metrics.clustered_interval(_eer, labels, scores, clusters_of(part), n=500)
+    low, high = _interval(part)
     return {
         "n_real": int(np.sum(labels == 0)),
         "n_fake": int(np.sum(labels == 1)),
@@ -160,6 +161,19 @@ def _figures(part: pd.DataFrame, threshold: float) -> dict[str, float]:
         "cllr": metrics.cllr(labels, scores),
         "min_cllr": metrics.min_cllr(labels, scores),
     }
+
+
+def _interval(part: pd.DataFrame) -> tuple[float, float]:
+    """95 % interval of the EER, by clusters but never narrower than by clip; NaN where a class has a single clip."""
+    if part.label.value_counts().min() < 2:
+        return np.nan, np.nan
+    by_clip = clusters_of(part).assign(speaker="", system="")
+    bounds = [
+        metrics.clustered_interval(_eer, part.label, part.score, clusters, n=500)
+        for clusters in (clusters_of(part), by_clip)
+    ]
+    (low, high), (lower, higher) = bounds
+    return min(low, lower), max(high, higher)
 
 
 def _eer(labels, scores) -> float:

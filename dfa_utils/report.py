@@ -2,11 +2,16 @@
 
 import pandas as pd
 
-from dfa_utils.evaluate import by_condition, confusions, parts_of, summarise
+from dfa_utils.evaluate import by_condition, clusters_of, confusions, parts_of, summarise
 
 
 def as_text(scores: pd.DataFrame, threshold: float) -> str:
-    """The evaluation as text: figures of each split in percent, confusion matrices, errors by system and by speaker."""
+    """The evaluation as text: figures of each split in percent, confusion matrices, errors by system and by speaker.
+
+    Raises ValueError where no split holds both classes.
+    """
+    if not parts_of(scores):
+        raise ValueError("no split holds both classes, so there is no error rate to tell; score real and fake clips")
     table = summarise(scores, threshold)
     lines = [f"threshold {threshold:.3f} (the checkpoint's own)"]
     for split, row in table.iterrows():
@@ -33,7 +38,7 @@ def paragraph(scores: pd.DataFrame, threshold: float, detector: str, data: str, 
         f"{data}: {row.n_real:.0f} real clips ({_named(part, 0, 'speaker')}) and {row.n_fake:.0f} fake ones "
         f"({_named(part, 1, 'system')}). With the threshold fixed on validation ({threshold:.3f}) the half total error "
         f"rate was {row.hter:.1%} (accuracy {row.accuracy:.1%}, F1 {row.f1:.1%}). The equal error rate was "
-        f"{row.eer:.1%} (95 % interval [{row.eer_low:.1%}, {row.eer_high:.1%}], bootstrap by speaker and system), "
+        f"{row.eer:.1%} (95 % interval [{row.eer_low:.1%}, {row.eer_high:.1%}], bootstrap by {_drawn(part)}), "
         f"minDCF {row.min_dcf:.3f}, actDCF {row.act_dcf:.3f} (costs of ASVspoof 5) and Cllr "
         f"{row.cllr:.3f} bits (at best {row.min_cllr:.3f})."
     )
@@ -41,7 +46,13 @@ def paragraph(scores: pd.DataFrame, threshold: float, detector: str, data: str, 
 
 def _named(part: pd.DataFrame, label: int, column: str) -> str:
     names = set(part.loc[part.label == label, column]) - {""} if column in part else set()
-    return f"{len(names)} {column}s" if names else f"{column}s not named"
+    return f"{len(names)} {column}{'s' * (len(names) > 1)}" if names else f"{column}s not named"
+
+
+def _drawn(part: pd.DataFrame) -> str:
+    """What the interval was drawn by."""
+    clusters = clusters_of(part)
+    return " and ".join(name for name in clusters if clusters[name].any()) or "clip"
 
 
 def _conditions(scores: pd.DataFrame, threshold: float) -> list[str]:

@@ -129,6 +129,56 @@ def test_the_clean_fixture_has_no_trap():
     assert found.problems.clips.sum() == 88
 
 
+def test_labels_that_mean_nothing_get_no_cue_verdict():
+    clips = audit.measure(scan(TOY))
+    false_alarms = 0
+    for seed in range(40):
+        labels = np.random.default_rng(seed).permutation(clips.label)
+        false_alarms += bool(audit._probe_verdicts(audit.probe(clips.assign(label=labels))))
+    assert false_alarms <= 4  # 2 are to be expected
+
+
+@pytest.mark.parametrize("kept", [["testing"], ["training"], ["training", "testing"], ["validation", "testing"]])
+def test_splits_may_be_missing(toy, kept):
+    for split in {"training", "validation", "testing"} - set(kept):
+        shutil.rmtree(toy / split)
+    found = audit.audit(toy)
+    assert found.verdicts == []
+    assert found.probes.loc["rms_db"].drop(["low", "high"]).notna().sum() == len(kept)
+
+
+def test_a_class_that_is_broken_throughout_is_still_reported(toy):
+    for path in (toy / "training" / "fake").glob("*.wav"):
+        path.write_bytes(b"")
+    assert audit.audit(toy).verdicts[0].startswith("20 empty files")
+
+
+def test_columns_of_the_source_do_not_disturb(toy):
+    manifest = scan(TOY, check=False).assign(codec="-", hash="x", seconds=0)
+    measured = audit.measure(manifest)
+    assert set(measured.codec) == {"WAV PCM_16"}
+    assert (measured.seconds == 2).all()
+
+
+def test_many_copies_are_pairs_with_the_first(toy):
+    for i in range(5):
+        shutil.copy(first(toy), toy / "training" / "real" / f"copy{i}.wav")
+    twins = audit.audit(toy).twins
+    assert len(twins) == 5
+    assert twins.a.nunique() == 1
+
+
+def test_unusable_files_are_no_duplicates(toy):
+    for path in sorted((toy / "training" / "real").glob("*.wav"))[:3]:
+        path.write_bytes(b"")
+    assert audit.duplicates(audit.audit(toy).clips).empty
+
+
+def test_numbers_before_a_constant_one_tell_sessions():
+    stems = pd.Series([f"file{i}.wav_16k_2sec" for i in range(200)])
+    assert audit._class_runs(stems, pd.Series([0] * 100 + [1] * 100)) == (2, 101)
+
+
 def test_verdicts_carry_figure_and_cure(toy):
     TRAPS["RMS level"](toy)
     found = audit.audit(toy)

@@ -9,9 +9,9 @@ SYSTEMS = ["A+HiFi-GAN", "B+HiFi-GAN", "YourTTS", "YourTTS-VC", "WaveNet", ""]
 
 @pytest.fixture
 def manifest():
-    """12 reals of 6 speakers, 24 fakes of 6 systems and 4 speakers, of whom 2 are also real."""
+    """12 reals of 6 speakers, 24 fakes of 6 systems, each with a voice of its own; four are of real speakers."""
     rows = [(f"r{i}.wav", "training", 0, "", f"v{i % 6}") for i in range(12)]
-    rows += [(f"f{i}.wav", "validation", 1, SYSTEMS[i % 6], f"v{4 + i % 4}") for i in range(24)]
+    rows += [(f"f{i}.wav", "validation", 1, SYSTEMS[i % 6], f"w{i % 6}" if i > 3 else f"v{i}") for i in range(24)]
     return pd.DataFrame(rows, columns=["path", "split", "label", "system", "speaker"])
 
 
@@ -34,10 +34,17 @@ def test_nothing_of_a_fold_is_trained_on(manifest):
     folds = crossval.make_folds(manifest, 3)
     for fold in range(3):
         out, left = manifest[folds == fold], crossval.left_in(manifest, folds, fold)
+        assert set(left.label) == {0, 1}
         assert not set(left.path) & set(out.path)
         assert not set(left.speaker) & set(out.speaker)
         families = [set(part.system[part.label == 1].map(crossval.family_of)) - {""} for part in (left, out)]
         assert not families[0] & families[1]
+
+
+def test_systems_that_speak_with_every_voice_leave_nothing(manifest):
+    crossed = manifest.assign(speaker=[f"v{i % 3}" for i in range(len(manifest))])
+    with pytest.raises(ValueError, match="more folds"):
+        [crossval.left_in(crossed, crossval.make_folds(crossed, 3), fold) for fold in range(3)]
 
 
 def test_too_few_families_are_named(manifest):

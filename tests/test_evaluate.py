@@ -66,13 +66,27 @@ def test_splits_with_one_class_are_left_out(scores):
     assert list(evaluate.confusions(some, 0.5)) == ["testing"]
 
 
-def test_clips_of_one_speaker_make_the_interval_wider(scores):
-    part = scores[scores.split == "validation"]
-    few = part.assign(speaker=[f"v{i // 25}" for i in range(100)], system="")
-    many = part.assign(speaker=[f"v{i}" for i in range(100)], system="")
-    width = [np.ptp(evaluate.summarise(s, 0.5).loc["validation", ["eer_low", "eer_high"]]) for s in (few, many)]
-    assert width[0] != width[1]
-    assert evaluate.clusters_of(part).eq("").all(axis=None)
+def test_clips_of_one_speaker_make_the_interval_wider():
+    rng = np.random.default_rng(1)
+    speakers = np.repeat(np.arange(20), 10)  # the first 10 real, the others fake
+    scores = (rng.normal(0, 1, 20)[speakers] + 0.3 * rng.normal(0, 1, 200) + 1.5 * (speakers >= 10)).clip(
+        -4, 5
+    ) / 9 + 0.45
+    table = pd.DataFrame({"split": "testing", "label": (speakers >= 10).astype(int), "score": scores, "system": ""})
+    low, high = evaluate.summarise(table.assign(speaker=speakers.astype(str)), 0.5).loc[
+        "testing", ["eer_low", "eer_high"]
+    ]
+    lower, higher = evaluate.summarise(table.assign(speaker=""), 0.5).loc["testing", ["eer_low", "eer_high"]]
+    assert high - low > 1.3 * (higher - lower)
+
+
+def test_one_clip_of_a_class_has_no_interval(scores):
+    part = scores[(scores.split == "testing") & ((scores.label == 1) | (scores.index == scores.index.max() - 99))]
+    row = evaluate.summarise(part, 0.5).loc["testing"]
+    assert np.isnan(row.eer_low)
+    assert 0 <= row.eer <= 1
+    with pytest.raises(ValueError, match="both classes"):
+        as_text(part[part.label == 1], 0.5)
 
 
 def test_errors_by_condition_are_counted(scores):
@@ -90,7 +104,7 @@ def test_durations_become_ranges(tiny_manifest):
 
 
 def test_every_table_is_made_of_the_csv_alone(scores, tmp_path):
-    scores = scores.assign(path=[f"{i}.wav" for i in range(len(scores))], system="", speaker="")
+    scores = scores.assign(path=[f"{i}.wav" for i in range(len(scores))], system="", speaker="007")
     evaluate.save_scores(tmp_path / "s.csv", scores, 0.47, "abc", "def")
     loaded, threshold = evaluate.load_scores(tmp_path / "s.csv")
     assert threshold == 0.47
@@ -114,5 +128,8 @@ def test_the_report_holds_every_count_and_condition(scores):
 def test_the_paragraph_says_what_was_tested_and_how_sure_it_is(scores):
     named = scores.assign(system=np.where(scores.label == 1, "vocoder", ""), speaker="")
     text, row = paragraph(named, 0.5, "abc", "def"), evaluate.summarise(named, 0.5).loc["testing"]
-    assert all(word in text for word in ("abc", "def", "50 real clips (speakers not named)", "1 systems", "0.500"))
+    assert all(
+        word in text
+        for word in ("abc", "def", "50 real clips (speakers not named)", "1 system)", "0.500", "bootstrap by clip")
+    )
     assert f"{row.eer:.1%} (95 % interval [{row.eer_low:.1%}, {row.eer_high:.1%}]" in text
