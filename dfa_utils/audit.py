@@ -116,9 +116,9 @@ def probe(clips: pd.DataFrame) -> pd.DataFrame:
     """How well each cue alone, and each group of cues by logistic regression, separates the classes: AUC by split.
 
     Direction and regression are fitted on training, where the AUC of one cue is thus at least 0.5, and read on
-    validation and testing; `low` and `high` bound the interval on training, which holds for all nuisance cues at once in
-    95 % of cases (regression: the 95 % interval on validation, since on training it knows the answers). NaN where a
-    split lacks a class.
+    validation and testing; `low` and `high` bound the interval on training, which holds for all nuisance cues at
+    once in 95 % of cases (regression: the 95 % interval on validation, since on training it knows the answers). NaN
+    where a split lacks a class.
     """
     rows = {name: _one_cue(clips, name) for name in [*NUISANCE, *SPECTRAL]}
     rows |= {"all nuisance cues": _together(clips, [*NUISANCE]), "all spectral cues": _together(clips, [*SPECTRAL])}
@@ -270,9 +270,8 @@ def _class_runs(stems: pd.Series, labels: pd.Series) -> tuple[int, float]:
     Of several numbers in a name the one counts that varies most. Names without one, and numbers that occur in both
     classes, say nothing: infinitely many.
     """
-    fields = pd.DataFrame([dict(enumerate(re.findall(r"\d+", stem))) for stem in stems], stems.index).apply(
-        pd.to_numeric
-    )
+    found = [dict(enumerate(re.findall(r"\d+", stem))) for stem in stems]
+    fields = pd.DataFrame(found, stems.index).apply(pd.to_numeric)
     if fields.empty:
         return len(labels), 0.0
     table = pd.DataFrame({"number": fields[fields.nunique().idxmax()], "label": labels}).dropna().drop_duplicates()

@@ -1,4 +1,4 @@
-"""How models are chosen: each clip is scored by a detector that heard neither its system nor its speaker, where named."""
+"""How models are chosen: each clip is scored by a detector that heard neither its system nor its speaker."""
 
 from collections.abc import Callable
 from dataclasses import replace
