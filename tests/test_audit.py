@@ -9,6 +9,7 @@ from conftest import ROOT, hiss, tone
 from scipy.signal import butter, sosfiltfilt
 
 from dfa_utils import audit, cues, metrics
+from dfa_utils.audio import has_ffmpeg
 from dfa_utils.data import scan
 
 rng = np.random.default_rng(0)
@@ -248,3 +249,12 @@ def test_duplicates_are_shown_side_by_side(toy):
 
 def test_unknown_speakers_are_not_shared(tiny_manifest):
     assert (audit.shared_between_splits(tiny_manifest, "speaker") == 0).all(axis=None)
+
+
+@pytest.mark.skipif(not has_ffmpeg(), reason="m4a needs FFmpeg")
+def test_files_that_ffmpeg_alone_reads_have_a_header_too():
+    row = cues.measure_clip(ROOT / "tests" / "tone.m4a")
+    assert row["problem"] == ""
+    assert row["sample_rate"] > 0
+    assert row["channels"] in (1, 2)
+    assert row["codec"] == "aac"
