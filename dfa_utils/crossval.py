@@ -76,7 +76,7 @@ def cross_validate(config: Config, manifest: pd.DataFrame, folder, folds: int = 
 
 def error_by_fold(scores: pd.DataFrame) -> pd.DataFrame:
     """EER of each seed (rows) and fold (columns), in [0, 1]."""
-    rates = {key: metrics.eer(part.label, part.score)[0] for key, part in scores.groupby(["seed", "fold"])}
+    rates = {key: metrics.eer_rate(part.label, part.score) for key, part in scores.groupby(["seed", "fold"])}
     return pd.Series(rates).unstack()
 
 

@@ -4,10 +4,12 @@ The clips come through the cache of decoded clips, `Detector.predict` reads the 
 audio at the detector's rate the two differ by what 16 bits cannot hold.
 """
 
+from collections.abc import Iterable
 from itertools import islice
 
 import numpy as np
 import pandas as pd
+import torch
 from accelerate.utils import gather_object
 
 from dfa_utils import metrics
@@ -31,23 +33,28 @@ def score_clips(model: SpectrogramDetector, manifest: pd.DataFrame) -> pd.DataFr
     """
     state = this_process()
     share = range(state.process_index, len(manifest), state.num_processes)
-    scores = list(zip(share, _mean_scores(model, manifest.path.iloc[share]), strict=True))
+    scores = list(zip(share, _scores_of(model, manifest.path.iloc[share]), strict=True))
     return manifest.assign(score=[score for _, score in sorted(gather_object(scores))])
 
 
-def _mean_scores(model: SpectrogramDetector, paths: pd.Series) -> np.ndarray:
+def mean_scores(model: SpectrogramDetector, clips: Iterable[Iterable[torch.Tensor]], count: int) -> np.ndarray:
+    """The mean P(fake) [count] of the windows of each clip, given as consecutive blocks [T]; NaN for a silent one."""
     config, scorer = model.config, fuse_for_scoring(model)
-    bar = enumerate(progress_bar(paths, "scoring", leave=False))
-    clips = ((row, blocks_of(open_clip(path, config.sample_rate), config.sample_rate)) for row, path in bar)
-    cut = ((row, w) for row, clip in clips for _, w in windows(clip, config.clip_samples, config.hop_samples))
-    sums, counts = np.zeros(len(paths)), np.zeros(len(paths))
+    cut = ((i, w) for i, clip in enumerate(clips) for _, w in windows(clip, config.clip_samples, config.hop_samples))
+    sums, counts = np.zeros(count), np.zeros(count)
     while batch := list(islice(cut, BATCH)):
-        for (row, _), score in zip(batch, score_windows(scorer, [window for _, window in batch]), strict=True):
-            sums[row] += score or 0
-            counts[row] += score is not None
-    if not counts.all():
-        raise AudioError(f"{paths.iloc[int(np.argmin(counts))]}: silent throughout; leave it out")
-    return sums / counts
+        for (i, _), score in zip(batch, score_windows(scorer, [window for _, window in batch]), strict=True):
+            sums[i] += score or 0
+            counts[i] += score is not None
+    return np.divide(sums, counts, out=np.full(count, np.nan), where=counts > 0)
+
+
+def _scores_of(model: SpectrogramDetector, paths: pd.Series) -> np.ndarray:
+    rate, bar = model.config.sample_rate, progress_bar(paths, "scoring", leave=False)
+    scores = mean_scores(model, (blocks_of(open_clip(path, rate), rate) for path in bar), len(paths))
+    if np.isnan(scores).any():
+        raise AudioError(f"{paths.iloc[int(np.isnan(scores).argmax())]}: silent throughout; leave it out")
+    return scores
 
 
 def summarise(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -153,7 +160,7 @@ def _figures(part: pd.DataFrame, threshold: float) -> dict[str, float]:
         "f1": metrics.f1(labels, scores, threshold),
         "hter": metrics.hter(labels, scores, threshold),
         "auc": metrics.roc_auc(labels, scores),
-        "eer": _eer(labels, scores),
+        "eer": metrics.eer_rate(labels, scores),
         "eer_low": low,
         "eer_high": high,
         "min_dcf": metrics.min_dcf(labels, scores),
@@ -167,14 +174,7 @@ def _interval(part: pd.DataFrame) -> tuple[float, float]:
     """95 % interval of the EER, by clusters but never narrower than by clip; NaN where a class has a single clip."""
     if part.label.value_counts().min() < 2:
         return np.nan, np.nan
-    by_clip = clusters_of(part).assign(speaker="", system="")
-    bounds = [
-        metrics.clustered_interval(_eer, part.label, part.score, clusters, n=500)
-        for clusters in (clusters_of(part), by_clip)
-    ]
-    (low, high), (lower, higher) = bounds
-    return min(low, lower), max(high, higher)
-
-
-def _eer(labels, scores) -> float:
-    return metrics.eer(labels, scores)[0]
+    clusters, by_clip = clusters_of(part), np.full(len(part), "")
+    drawn_by = [by_clip, clusters] if clusters.any(axis=None) else [by_clip]
+    bounds = [metrics.clustered_interval(metrics.eer_rate, part.label, part.score, by, n=500) for by in drawn_by]
+    return min(low for low, _ in bounds), max(high for _, high in bounds)

@@ -88,6 +88,11 @@ def eer(labels, scores) -> tuple[float, float]:
     return float(rate), float(threshold[closest : closest + 2].mean())
 
 
+def eer_rate(labels, scores) -> float:
+    """The equal error rate alone, in [0, 1]: what the intervals below are drawn of."""
+    return eer(labels, scores)[0]
+
+
 def hter(labels, scores, threshold: float) -> float:
     """Half total error rate in [0, 1]: the mean of false alarm and miss rate at a threshold fixed elsewhere."""
     labels, scores = _checked(labels, scores, both=True)

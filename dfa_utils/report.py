@@ -32,7 +32,8 @@ def paragraph(scores: pd.DataFrame, threshold: float, detector: str, data: str, 
 
     `detector` and `data` are fingerprints. Raises KeyError for a split without both classes.
     """
-    part, row = parts_of(scores)[split], summarise(scores, threshold).loc[split]
+    part = parts_of(scores)[split]
+    row = summarise(part, threshold).loc[split]
     return (
         f"The detector (fingerprint {detector}) was evaluated on the {split} split of the data set with fingerprint "
         f"{data}: {row.n_real:.0f} real clips ({_named(part, 0, 'speaker')}) and {row.n_fake:.0f} fake ones "

@@ -3,18 +3,18 @@
 import zlib
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import islice, product
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import torch
 
 from dfa_utils import metrics
-from dfa_utils.audio import AudioError, windows
+from dfa_utils.audio import AudioError
 from dfa_utils.augment import CORRUPTIONS, corrupt, find_corruption
 from dfa_utils.cache import open_clip
-from dfa_utils.evaluate import BATCH
-from dfa_utils.models import SpectrogramDetector, fuse_for_scoring, score_windows
+from dfa_utils.evaluate import mean_scores
+from dfa_utils.models import SpectrogramDetector
 from dfa_utils.progress import map_in_threads
 
 CLEAN = ("clean", np.nan)  # the condition that changes nothing
@@ -59,17 +59,10 @@ def score_conditions(
     What is random follows from (seed, name, level, the clip's place in `paths`). Raises AudioError, naming it, for a
     clip that cannot be read.
     """
-    config, scorer = model.config, fuse_for_scoring(model)
     work = list(product(conditions, range(len(paths))))
-    version = partial(_version, paths=paths.tolist(), sample_rate=config.sample_rate, seed=seed)
-    clips = enumerate(map_in_threads(version, work, "corrupting and scoring"))
-    cut = ((i, w) for i, clip in clips for _, w in windows([clip], config.clip_samples, config.hop_samples))
-    sums, counts = np.zeros(len(work)), np.zeros(len(work))
-    while batch := list(islice(cut, BATCH)):
-        for (i, _), score in zip(batch, score_windows(scorer, [window for _, window in batch]), strict=True):
-            sums[i] += score or 0
-            counts[i] += score is not None
-    return np.divide(sums, counts, out=np.full(len(work), np.nan), where=counts > 0).reshape(len(conditions), -1)
+    version = partial(_version, paths=paths.tolist(), sample_rate=model.config.sample_rate, seed=seed)
+    clips = ([clip] for clip in map_in_threads(version, work, "corrupting and scoring"))
+    return mean_scores(model, clips, len(work)).reshape(len(conditions), -1)
 
 
 def _version(task: tuple[tuple[str, float], int], paths: list[str], sample_rate: int, seed: int) -> torch.Tensor:
@@ -90,9 +83,9 @@ def _figures(labels, clean, scores, threshold: float, interval: Callable) -> dic
     silent = np.isnan(scores)
     scores = np.where(silent, UNDECIDED, scores)
     shift = np.abs(scores - clean)
-    low, high = interval(_eer, labels, scores)
+    low, high = interval(metrics.eer_rate, labels, scores)
     return {
-        "eer": _eer(labels, scores),
+        "eer": metrics.eer_rate(labels, scores),
         "eer_low": low,
         "eer_high": high,
         "hter": metrics.hter(labels, scores, threshold),
@@ -101,7 +94,3 @@ def _figures(labels, clean, scores, threshold: float, interval: Callable) -> dic
         "clips": len(scores),
         "silent": silent.sum(),
     }
-
-
-def _eer(labels, scores) -> float:
-    return metrics.eer(labels, scores)[0]
