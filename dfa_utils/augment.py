@@ -1,150 +1,397 @@
-"""What happens to speech on its way to a detector, on one waveform at a time: noise, MP3, narrow bands, rooms, level.
+"""Training augmentation: a batch of waveforms at a time, on their own device, each clip drawn by itself.
 
-Each takes a waveform [T] float32 at `sample_rate` Hz, full scale = 1, and returns [T], sample by sample in step with
-it; only `crop` shortens. What is random is drawn from the generator that is passed in. CORRUPTIONS lists them with the
-levels at which a detector's robustness is measured.
+Each operation takes waveforms [n, T] float32 at `sample_rate` Hz, full scale = 1, and returns [n, T]; all but `speed`,
+`pitch_shift` and `time_stretch` stay in step sample by sample. Settings are drawn uniformly from the ranges that each
+names, anew for each clip, from the generator passed in, which must be on the waveforms' device. Only `gain` clips at
+full scale. Silence stays silent. What robustness is measured with, `corruptions`, uses other devices and rooms.
 """
 
 import io
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from functools import partial
 
-import numpy as np
 import soundfile
 import torch
-from torchaudio.functional import fftconvolve
+from torch.nn.functional import interpolate, softplus
+from torchaudio.functional import add_noise, mu_law_decoding, mu_law_encoding, phase_vocoder, resample
 
-from dfa_utils.audio import fit_length
+from dfa_utils.corruptions import MP3_DELAY, change_rate, convolve, fft_size, fit_end
 
-TRANSITION = 200.0  # Hz; from the end of the pass band to the edge, where the stop band begins
-KAISER_BETA = 7.86  # of the window: 80 dB of attenuation in the stop band
-TAPS_PER_CYCLE = 5.1  # of the transition's width, which such a filter needs (Kaiser's formula)
-DECAY = math.log(1000)  # over the RT60 the amplitude falls by 60 dB
-EQUAL_RT60 = 0.5  # s; RT60 of the room in which reverberation carries as much energy as the direct sound
-MP3_DELAY = 576 + 529  # samples; of LAME's encoder and of any decoder
-MP3_RATES = {
-    32_000: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG-1
-    16_000: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),  # MPEG-2
-    8_000: (8, 16, 24, 32, 40, 48, 56, 64),  # MPEG-2.5
-}  # from this sample rate (Hz) on: bit rates (kbit/s) of Layer III
+QUIET = 1e-6  # RMS or peak below which a clip counts as silent
+GRID = 257  # frequencies from 0 to half the sample rate at which RawBoost's notches are drawn
+SPEEDS = (0.9, 0.95, 1.05, 1.1)
+PITCHES = (8 / 9, 17 / 18, 18 / 17, 9 / 8)  # two semitones and one, down and up; short fractions resample fast
+TEMPOS = (0.8, 0.9, 1.1, 1.25)
+CODEC_LEVEL = 0.7  # FS; peak at which a clip is coded
+CODECS = {
+    "MP3": {"format": "MP3", "bitrate_mode": "CONSTANT"},
+    "Vorbis": {"format": "OGG", "subtype": "VORBIS"},
+    "Opus": {"format": "OGG", "subtype": "OPUS"},
+    "GSM 06.10": {"format": "WAV", "subtype": "GSM610"},
+    "IMA ADPCM": {"format": "WAV", "subtype": "IMA_ADPCM"},
+}  # as soundfile writes them
+QUALITIES = {"MP3": (0.0, 0.93), "Vorbis": (0.0, 1.0), "Opus": (0.6, 1.0)}  # libsndfile's compression level: 0 = best
+CODEC_RATES = {
+    "MP3": (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+    "Opus": (8_000, 12_000, 16_000, 24_000, 48_000),
+    "GSM 06.10": (8_000,),
+}  # Hz; the other codecs take any
 
 
-def add_noise(waveform: torch.Tensor, snr_db: float, generator: np.random.Generator) -> torch.Tensor:
-    """[T] plus white Gaussian noise, `snr_db` dB below the waveform's power over the whole clip; DC does not count."""
-    noise = torch.from_numpy(generator.standard_normal(len(waveform), dtype=np.float32))
-    return waveform + noise * waveform.std(correction=0) * 10 ** (-snr_db / 20)
+class Augmentation:
+    """A policy for training: (name, probability) pairs, applied in order; each clip is drawn for each by itself.
 
-
-def mp3(waveform: torch.Tensor, kbps: int, sample_rate: int) -> torch.Tensor:
-    """[T] after MP3 at `kbps` kbit/s and back, without the codec's delay; LAME takes 0.4 dB off the level.
-
-    Raises ValueError as `encode_mp3` does.
+    Called with waveforms [B, T] at `sample_rate` Hz and a generator on their device, it gives new ones [B, T]. Clips
+    that were not drawn come back bit for bit, and only the others are computed. Raises ValueError, listing the known
+    ones, for an unknown name, for a probability outside [0, 1], a sample rate below 8 kHz, and other shapes.
     """
-    decoded, _ = soundfile.read(io.BytesIO(encode_mp3(waveform, kbps, sample_rate)), dtype="float32")
-    start = MP3_DELAY if len(decoded) > len(waveform) else 0  # frames at low rates cannot hold the tag that tells it
-    return torch.from_numpy(decoded[start : start + len(waveform)].copy())
+
+    def __init__(self, policy: Iterable[tuple[str, float]], sample_rate: int):
+        self.policy, self.sample_rate = tuple(policy), sample_rate
+        if sample_rate < 8_000:
+            raise ValueError(f"augmentation takes sample rates from 8000 Hz, got {sample_rate}")
+        for name, probability in self.policy:
+            find_augmentation(name)
+            if not 0 <= probability <= 1:
+                raise ValueError(f"the probability of {name} must lie in [0, 1], got {probability}")
+
+    def __call__(self, waveforms: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        if waveforms.ndim != 2 or not waveforms.shape[1]:
+            raise ValueError(f"expected waveforms [B, T], got {tuple(waveforms.shape)}")
+        waveforms = waveforms.clone()
+        for name, probability in self.policy:
+            drawn = _uniform(0, 1, waveforms, generator)[:, 0] < probability
+            if drawn.any():
+                waveforms[drawn] = AUGMENTATIONS[name](waveforms[drawn], self.sample_rate, generator)
+        return waveforms
 
 
-def encode_mp3(waveform: torch.Tensor, kbps: int, sample_rate: int) -> bytes:
-    """[T] as an MP3 file of constant bit rate, by the LAME in libsndfile.
+def noise(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """Add coloured noise, 8 to 40 dB below the clip's power without its DC.
 
-    Raises ValueError, listing what there is, for a bit rate that MP3 does not have at `sample_rate`.
+    Its amplitude goes with f^-1.5 (darker than brown) to f^0.5 (blue) above 20 Hz.
     """
-    rates = next((rates for lowest, rates in MP3_RATES.items() if sample_rate >= lowest), ())
-    if kbps not in rates:
-        raise ValueError(f"MP3 at {sample_rate} Hz has the bit rates {rates} kbit/s, not {kbps}")
-    level = min((rates[-1] - kbps) / (rates[-1] - rates[0]), 0.999)  # libsndfile: 0 = highest rate, below 1 = lowest
-    style = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": level}
-    file = io.BytesIO()
-    soundfile.write(file, waveform.numpy(), sample_rate, **style)
-    return file.getvalue()
+    colour = _uniform(-1.5, 0.5, waveforms, generator)
+    mean = waveforms.mean(dim=1, keepdim=True)
+    added = _coloured(waveforms, colour, sample_rate, generator)
+    return add_noise(waveforms - mean, added, _uniform(8, 40, waveforms, generator)[:, 0]) + mean
 
 
-def limit_band(waveform: torch.Tensor, edge: float, sample_rate: int) -> torch.Tensor:
-    """[T] without what lies above `edge` Hz (-80 dB), unchanged up to 200 Hz below it; linear phase, delay removed.
+def gain(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """Change the level by -30 to 20 dB and clip at full scale, as a converter does."""
+    return (waveforms * _amplitude(_uniform(-30, 20, waveforms, generator))).clamp(-1, 1)
 
-    The filter is a sinc under a Kaiser window. Raises ValueError for an edge outside 200 Hz to half the sample rate.
+
+def equalise(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """Filter with a smooth random response (no phase): nine gains along a mel-like axis, of standard deviation 5 dB."""
+    return _filter(waveforms, _amplitude(_curve(waveforms, 5.0, 9, sample_rate, generator)))
+
+
+def band(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """Cut off what lies below 20 to 350 Hz and above 3 to 8 kHz (-3 dB, drawn on a log scale), without phase.
+
+    18 dB an octave below; above, Butterworth's response of order 4 to 40 (240 dB an octave): from a gentle roll-off to
+    the wall that resampling leaves.
     """
-    if not TRANSITION < edge <= sample_rate / 2:
-        raise ValueError(f"the band's edge must lie above {TRANSITION:g} and up to {sample_rate / 2:g} Hz, got {edge}")
-    half = math.ceil(TAPS_PER_CYCLE * sample_rate / TRANSITION / 2)
-    cycles = 2 * (edge - TRANSITION / 2) / sample_rate
-    window = torch.kaiser_window(2 * half + 1, periodic=False, beta=KAISER_BETA, dtype=torch.float64)
-    kernel = cycles * torch.sinc(cycles * torch.arange(-half, half + 1, dtype=torch.float64)) * window
-    return fftconvolve(waveform, kernel.float())[half : half + len(waveform)]
+    low, high = _uniform(20, 350, waveforms, generator), _log_uniform(3_000, 8_000, waveforms, generator)
+    order = _uniform(4, 40, waveforms, generator)
+    hz = _frequencies(waveforms, sample_rate)
+    return _filter(waveforms, _high_pass(hz, low, 3) * _low_pass(hz, high, order))
 
 
-def reverberate(waveform: torch.Tensor, rt60: float, sample_rate: int, generator: np.random.Generator) -> torch.Tensor:
-    """[T] in a room of reverberation time `rt60` s, at the level (RMS) it had; what rings on after its end is cut."""
-    wet = fftconvolve(waveform, room_response(rt60, sample_rate, generator))[: len(waveform)]
-    return wet * (waveform.square().mean().sqrt() / wet.square().mean().sqrt().clamp_min(1e-30))
+def room(
+    waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator, wet: tuple[float, float] = (-12, 3)
+) -> torch.Tensor:
+    """Add a diffuse tail, 12 dB below to 3 dB above the direct sound (`wet`), which stays as it is.
 
-
-def room_response(rt60: float, sample_rate: int, generator: np.random.Generator) -> torch.Tensor:
-    """A diffuse room's impulse response [rt60 * sample_rate], direct sound 1 at sample 0, -60 dB after `rt60` s.
-
-    Gaussian noise under an exponential (Moorer, "About this reverberation business", 1979), with energy in proportion
-    to the RT60: as much as the direct sound's at 0.5 s. Raises ValueError unless rt60 > 0.
+    Gaussian noise under an exponential (Moorer, "About this reverberation business", 1979) of RT60 0.08 to 0.6 s, from
+    2 ms on, cut at 0.5 s; its spectrum falls off above 5 kHz and is uneven by 2 dB.
     """
-    _refuse_unless_positive("RT60", rt60)
-    size = math.ceil(rt60 * sample_rate) + 1
-    tail = generator.standard_normal(size) * np.exp(-DECAY * np.arange(size) / (rt60 * sample_rate))
-    tail[0] = 0
-    response = tail * np.sqrt(rt60 / EQUAL_RT60) / np.linalg.norm(tail)
-    response[0] = 1
-    return torch.from_numpy(response.astype(np.float32))
+    tail = _tail(waveforms, sample_rate, generator)
+    tail = tail * (_amplitude(_uniform(*wet, waveforms, generator)) / tail.norm(dim=1, keepdim=True))
+    return waveforms + convolve(waveforms, tail)[:, : waveforms.shape[1]]
 
 
-def change_gain(waveform: torch.Tensor, gain_db: float) -> torch.Tensor:
-    """[T] louder by `gain_db` dB; nothing is clipped, so it may pass full scale."""
-    return waveform * 10 ** (gain_db / 20)
+def rerecord(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """Play the clips and record them again: loudspeaker, its distortion, a room, a microphone, and noise.
+
+    The loudspeaker's band begins at 80 to 400 Hz and ends at 4.5 to 8 kHz, is uneven by 4 dB, and saturates as
+    tanh(drive * x / (4 * RMS)), drive 0.2 to 2. The room's tail lies 8 dB below to 6 dB above the direct sound.
+    The microphone is uneven by 2 dB, and pinkish noise (f^-0.7) lies 15 to 40 dB below.
+    """
+    played = _filter(waveforms, _loudspeaker(waveforms, sample_rate, generator))
+    drive = _uniform(0.2, 2, waveforms, generator) / (4 * _rms(played))
+    heard = room(torch.tanh(played * drive) / drive, sample_rate, generator, wet=(-8, 6))
+    heard = _filter(heard, _amplitude(_curve(heard, 2.0, 14, sample_rate, generator)))
+    added = _coloured(heard, heard.new_full((len(heard), 1), -0.7), sample_rate, generator)
+    return add_noise(heard, added, _uniform(15, 40, heard, generator)[:, 0])
 
 
-def crop(waveform: torch.Tensor, seconds: float, sample_rate: int) -> torch.Tensor:
-    """The middle `seconds` s of [T], or all of a shorter waveform. Raises ValueError unless seconds > 0."""
-    _refuse_unless_positive("length", seconds)
-    return fit_length(waveform, min(math.ceil(seconds * sample_rate), len(waveform)))
+def clip(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """Cut off the peaks 1 to 14 dB below the clip's highest, as an overloaded input does."""
+    level = _peak(waveforms) * _amplitude(_uniform(-14, -1, waveforms, generator))
+    return waveforms.clamp(-level, level)
 
 
-@dataclass(frozen=True)
-class Corruption:
-    """One kind of damage: function(waveform, level, sample_rate, generator), its levels from mild to severe, a unit."""
-
-    function: Callable[[torch.Tensor, float, int, np.random.Generator], torch.Tensor]
-    levels: tuple[float, ...]
-    unit: str
+def mu_law(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """Round to the 256 steps of 8-bit mu-law (ITU-T G.711), the clip's peak 0 to 15 dB below their full scale."""
+    scale = _peak(waveforms) * _amplitude(_uniform(0, 15, waveforms, generator))
+    return mu_law_decoding(mu_law_encoding(waveforms / scale, 256), 256) * scale
 
 
-CORRUPTIONS = {
-    "noise": Corruption(lambda wave, snr, rate, rng: add_noise(wave, snr, rng), (30, 20, 10, 0), "dB SNR"),
-    "mp3": Corruption(lambda wave, kbps, rate, rng: mp3(wave, kbps, rate), (128, 64, 32), "kbit/s"),
-    "band": Corruption(lambda wave, edge, rate, rng: limit_band(wave, edge, rate), (6000, 4000, 2000), "Hz"),
-    "reverberation": Corruption(reverberate, (0.2, 0.5, 1.0), "s RT60"),
-    "gain": Corruption(lambda wave, gain, rate, rng: change_gain(wave, gain), (-40, -20, 20), "dB"),
-    "crop": Corruption(lambda wave, seconds, rate, rng: crop(wave, seconds, rate), (1.5, 1.0, 0.5), "s"),
+def speed(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """Play at 0.9, 0.95, 1.05 or 1.1 times the speed, pitch and tempo alike; the clip's start fills what lacks."""
+    play = partial(_play_at, samples=waveforms.shape[1])
+    return _with_choice(SPEEDS, play, waveforms, generator)
+
+
+def pitch_shift(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """Move the pitch by one or two semitones, up or down, at the same tempo.
+
+    A phase vocoder as in `time_stretch`, whose trace stays on real speech, and resampling.
+    """
+    return _with_choice(PITCHES, partial(_shift, sample_rate=sample_rate), waveforms, generator)
+
+
+def time_stretch(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """Change the tempo by a factor of 0.8, 0.9, 1.1 or 1.25 at the same pitch; the clip's start fills what lacks.
+
+    A phase vocoder (Flanagan & Golden, "Phase vocoder", 1966) makes new phases, as vocoders of fakes do, and so leaves
+    a vocoder's trace on real speech: a policy that shall teach such traces does well to leave it out.
+    """
+    return _with_choice(TEMPOS, partial(_change_tempo, sample_rate=sample_rate), waveforms, generator)
+
+
+def rawboost(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """RawBoost: convolutive noise always, impulsive and stationary noise each for half the clips.
+
+    Tak et al., "RawBoost: A raw data boosting and augmentation method applied to automatic speaker verification
+    anti-spoofing", ICASSP 2022, with its ranges. Convolutive: the powers 1 to 5 of the clip, its peak taken as 1, each
+    through five notches of its own (centre 20 Hz to 8 kHz, width 100 Hz to 1 kHz), the powers from 2 on weakened by 5
+    to 20 dB. Impulsive: up to 10 % of the samples change by up to twice their value. Stationary: notched noise 10 to 40
+    dB below.
+    """
+    boosted = _convolutive(waveforms, sample_rate, generator)
+    impulsive = boosted + _impulses(boosted, generator)
+    boosted = torch.where(_uniform(0, 1, boosted, generator) < 0.5, impulsive, boosted)
+    added = _filter(_gaussian(boosted, generator), _notches(boosted, 1, sample_rate, generator)[:, 0])
+    stationary = add_noise(boosted, added, _uniform(10, 40, boosted, generator)[:, 0])
+    return torch.where(_uniform(0, 1, boosted, generator) < 0.5, stationary, boosted)
+
+
+def codec(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """Code and decode by MP3, Ogg Vorbis, Opus, GSM 06.10 or IMA ADPCM, as likely, at a random quality.
+
+    By libsndfile on the CPU, one thread a core; a codec that does not know the sample rate works at the next lower one
+    it knows. The codec's delay is taken away and the level kept.
+    """
+    names = [list(CODECS)[i] for i in torch.randint(len(CODECS), (len(waveforms),), **_place(generator)).tolist()]
+    qualities = _uniform(0, 1, waveforms, generator)[:, 0].tolist()
+    scale = _peak(waveforms) / CODEC_LEVEL
+    with ThreadPoolExecutor() as pool:
+        coded = pool.map(partial(_through, sample_rate=sample_rate), (waveforms / scale).cpu(), names, qualities)
+        return torch.stack(list(coded)).to(waveforms.device) * scale
+
+
+AUGMENTATIONS: dict[str, Callable[[torch.Tensor, int, torch.Generator], torch.Tensor]] = {
+    function.__name__: function
+    for function in (
+        noise,
+        gain,
+        equalise,
+        band,
+        room,
+        rerecord,
+        clip,
+        mu_law,
+        speed,
+        pitch_shift,
+        time_stretch,
+        rawboost,
+        codec,
+    )
 }
 
 
-def find_corruption(name: str) -> Corruption:
-    """The entry of CORRUPTIONS; ValueError lists the known names."""
-    if name not in CORRUPTIONS:
-        raise ValueError(f"no corruption called {name!r}; known: {', '.join(CORRUPTIONS)}")
-    return CORRUPTIONS[name]
+def find_augmentation(name: str) -> Callable[[torch.Tensor, int, torch.Generator], torch.Tensor]:
+    """The entry of AUGMENTATIONS; ValueError lists the known names."""
+    if name not in AUGMENTATIONS:
+        raise ValueError(f"no augmentation called {name!r}; known: {', '.join(AUGMENTATIONS)}")
+    return AUGMENTATIONS[name]
 
 
-def corrupt(
-    waveform: torch.Tensor, name: str, level: float, sample_rate: int, generator: np.random.Generator
+def _place(generator: torch.Generator) -> dict:
+    return {"generator": generator, "device": generator.device}
+
+
+def _uniform(low: float, high: float, waveforms: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """One number a clip [n, 1]."""
+    return low + (high - low) * torch.rand(len(waveforms), 1, **_place(generator))
+
+
+def _log_uniform(low: float, high: float, waveforms: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return _uniform(math.log(low), math.log(high), waveforms, generator).exp()
+
+
+def _gaussian(waveforms: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(waveforms.shape, **_place(generator))
+
+
+def _with_choice(
+    choices: Sequence[float], function: Callable, waveforms: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor:
-    """Apply the corruption called `name`, at `level` in its own unit, to [T] at `sample_rate` Hz.
+    """function(rows [k, T], choice) -> [k, T] for the clips that drew each choice."""
+    drawn = torch.randint(len(choices), (len(waveforms),), **_place(generator))
+    changed = torch.empty_like(waveforms)
+    for i in drawn.unique().tolist():
+        changed[drawn == i] = function(waveforms[drawn == i], choices[i])
+    return changed
 
-    Raises ValueError for an unknown name, a level that cannot be had, and anything but a waveform [T].
-    """
-    if waveform.ndim != 1 or not len(waveform):
-        raise ValueError(f"expected one waveform [T], got {tuple(waveform.shape)}")
-    return find_corruption(name).function(waveform, level, sample_rate, generator)
+
+def _amplitude(db: torch.Tensor) -> torch.Tensor:
+    return torch.exp(db * (math.log(10) / 20))
 
 
-def _refuse_unless_positive(name: str, seconds: float) -> None:
-    if not seconds > 0:
-        raise ValueError(f"{name} must be above 0 s, got {seconds}")
+def _rms(waveforms: torch.Tensor) -> torch.Tensor:
+    return waveforms.square().mean(dim=1, keepdim=True).sqrt().clamp_min(QUIET)
+
+
+def _peak(waveforms: torch.Tensor) -> torch.Tensor:
+    return waveforms.abs().amax(dim=1, keepdim=True).clamp_min(QUIET)
+
+
+def _frequencies(waveforms: torch.Tensor, sample_rate: int) -> torch.Tensor:
+    """Hz [F] of the bins that `_filter` takes."""
+    return torch.fft.rfftfreq(fft_size(waveforms.shape[1]), 1 / sample_rate, device=waveforms.device)
+
+
+def _filter(waveforms: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
+    """[n, T] through a response [n, F] without phase."""
+    size = fft_size(waveforms.shape[1])
+    return torch.fft.irfft(torch.fft.rfft(waveforms, size) * response, size)[:, : waveforms.shape[1]]
+
+
+def _coloured(
+    waveforms: torch.Tensor, colour: torch.Tensor, sample_rate: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Noise [n, T] whose amplitude goes with f^colour [n, 1] above 20 Hz."""
+    octaves = torch.log(_frequencies(waveforms, sample_rate).clamp_min(20) / 1_000)
+    return _filter(_gaussian(waveforms, generator), torch.exp(colour * octaves))
+
+
+def _curve(
+    waveforms: torch.Tensor, depth: float, knots: int, sample_rate: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Gains [n, F] in dB that run smoothly through `knots` random ones, of standard deviation `depth` dB."""
+    hz = _frequencies(waveforms, sample_rate)
+    place = torch.log1p(hz / 300) / math.log1p(sample_rate / 600) * (knots - 1)
+    gains = depth * torch.randn(len(waveforms), knots, **_place(generator))
+    before = place.long().clamp(max=knots - 2)
+    share = place - before
+    share = share * share * (3 - 2 * share)
+    return torch.lerp(gains[:, before], gains[:, before + 1], share)
+
+
+def _high_pass(hz: torch.Tensor, edge: torch.Tensor, order: float) -> torch.Tensor:
+    """Butterworth's amplitude [n, F] at `hz` [F] for edges [n, 1] in Hz; no DC passes."""
+    return (1 + (edge / hz.clamp_min(1e-3)) ** (2 * order)).rsqrt()
+
+
+def _low_pass(hz: torch.Tensor, edge: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Butterworth's amplitude [n, F] at `hz` [F] for edges [n, 1] in Hz and orders [n, 1]."""
+    return torch.exp(-0.5 * softplus(2 * order * torch.log(hz.clamp_min(1e-3) / edge)))
+
+
+def _tail(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """A diffuse room's tail [n, 0.5 s], nothing in its first 2 ms."""
+    times = torch.arange(sample_rate // 2, device=waveforms.device) / sample_rate
+    rt60 = _uniform(0.08, 0.6, waveforms, generator)
+    tail = _gaussian(waveforms.new_empty(len(waveforms), len(times)), generator)
+    tail = tail * torch.exp(-math.log(1_000) * times / rt60)
+    colour = (1 + (_frequencies(tail, sample_rate) / 5_000) ** 2).rsqrt()
+    tail = _filter(tail, colour * _amplitude(_curve(tail, 2.0, 9, sample_rate, generator)))
+    return tail * (times >= 0.002)
+
+
+def _loudspeaker(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """Its response [n, F]; slopes of 12 dB an octave below and 24 above."""
+    hz = _frequencies(waveforms, sample_rate)
+    low, high = _uniform(80, 400, waveforms, generator), _uniform(4_500, 8_000, waveforms, generator)
+    uneven = _amplitude(_curve(waveforms, 4.0, 14, sample_rate, generator))
+    return uneven * _high_pass(hz, low, 2) * _low_pass(hz, high, torch.full_like(high, 4))
+
+
+def _notches(waveforms: torch.Tensor, count: int, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """Responses [n, count, F], each with five notches 30 dB deep; drawn on a coarse grid, which is much faster."""
+    shape = (len(waveforms), count, 5, 1)
+    centre = 20 + 7_980 * torch.rand(shape, **_place(generator))
+    width = 100 + 900 * torch.rand(shape, **_place(generator))
+    hz = torch.linspace(0, sample_rate / 2, GRID, device=waveforms.device)
+    response = (1 - 0.97 * torch.exp(-0.5 * (2 * (hz - centre) / width) ** 2)).prod(dim=2)  # [n, count, GRID]
+    bins = fft_size(waveforms.shape[1]) // 2 + 1
+    return interpolate(response, bins, mode="linear", align_corners=True)
+
+
+def _convolutive(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+    """RawBoost's sum of the clip's powers 1 to 5 through notches of their own, without DC."""
+    peak, size = _peak(waveforms), fft_size(waveforms.shape[1])
+    weaker = [torch.ones_like(peak), *(_amplitude(_uniform(-20, -5, waveforms, generator)) for _ in range(4))]
+    notches = _notches(waveforms, 5, sample_rate, generator) * torch.stack(weaker, dim=1)
+    powers = (waveforms / peak)[:, None].repeat(1, 5, 1).cumprod(dim=1)
+    boosted = torch.fft.irfft((torch.fft.rfft(powers, size) * notches).sum(dim=1), size)[:, : waveforms.shape[1]]
+    return (boosted - boosted.mean(dim=1, keepdim=True)) * peak
+
+
+def _impulses(waveforms: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """RawBoost's impulses, in proportion to the samples they hit."""
+    hit = torch.rand(waveforms.shape, **_place(generator)) < _uniform(0, 0.1, waveforms, generator)
+    first, second = (2 * torch.rand(waveforms.shape, **_place(generator)) - 1 for _ in range(2))
+    return 2 * hit * first * second * waveforms
+
+
+def _play_at(waveforms: torch.Tensor, factor: float, samples: int) -> torch.Tensor:
+    """[n, samples]: [n, T] at `factor` times the speed."""
+    ratio = Fraction(factor).limit_denominator(100)
+    return _fill(resample(waveforms, ratio.numerator, ratio.denominator), samples)
+
+
+def _fill(waveforms: torch.Tensor, samples: int) -> torch.Tensor:
+    """[n, samples]: [n, T] cut at its end, or followed by itself, as `audio.fit_length` does."""
+    return waveforms.repeat(1, math.ceil(samples / waveforms.shape[1]))[:, :samples]
+
+
+def _shift(waveforms: torch.Tensor, factor: float, sample_rate: int) -> torch.Tensor:
+    """[n, T] with `factor` times the pitch: stretched, then played so much faster that the tempo is back."""
+    return _play_at(_stretch(waveforms, 1 / factor, sample_rate), factor, waveforms.shape[1])
+
+
+def _change_tempo(waveforms: torch.Tensor, factor: float, sample_rate: int) -> torch.Tensor:
+    """[n, T] at `factor` times the tempo, filled up or cut."""
+    return _fill(_stretch(waveforms, factor, sample_rate), waveforms.shape[1])
+
+
+def _stretch(waveforms: torch.Tensor, factor: float, sample_rate: int) -> torch.Tensor:
+    """[n, T / factor]: `factor` times the tempo by a phase vocoder, windows of about 32 ms."""
+    n_fft = 2 ** round(math.log2(0.032 * sample_rate))
+    hop, window = n_fft // 4, torch.hann_window(n_fft, device=waveforms.device)
+    spectrum = torch.stft(waveforms, n_fft, hop, window=window, pad_mode="constant", return_complex=True)
+    advance = torch.linspace(0, math.pi * hop, n_fft // 2 + 1, device=waveforms.device)[:, None]
+    spectrum = phase_vocoder(spectrum, factor, advance)
+    return torch.istft(spectrum, n_fft, hop, window=window, length=round(waveforms.shape[1] / factor))
+
+
+def _through(waveform: torch.Tensor, name: str, quality: float, sample_rate: int) -> torch.Tensor:
+    """[T] on the CPU through one codec and back, in step; `quality` from 0, the best, to 1."""
+    rate = max((rate for rate in CODEC_RATES.get(name, ()) if rate <= sample_rate), default=sample_rate)
+    best, worst = QUALITIES.get(name, (None, None))
+    level = {} if best is None else {"compression_level": best + (worst - best) * quality}
+    sent = change_rate(waveform, sample_rate, rate)
+    file = io.BytesIO()
+    soundfile.write(file, sent.numpy(), rate, **CODECS[name], **level)
+    file.seek(0)
+    decoded = torch.from_numpy(soundfile.read(file, dtype="float32")[0])
+    delay = MP3_DELAY if name == "MP3" and len(decoded) > len(sent) else 0
+    return fit_end(change_rate(fit_end(decoded[delay:], len(sent)), rate, sample_rate), len(waveform))

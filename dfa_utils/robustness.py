@@ -11,10 +11,10 @@ import torch
 
 from dfa_utils import metrics
 from dfa_utils.audio import AudioError
-from dfa_utils.augment import CORRUPTIONS, corrupt, find_corruption
 from dfa_utils.cache import open_clip
+from dfa_utils.corruptions import CORRUPTIONS, corrupt, find_corruption
 from dfa_utils.evaluate import mean_scores
-from dfa_utils.models import SpectrogramDetector
+from dfa_utils.models import Detecting
 from dfa_utils.progress import map_in_threads
 
 CLEAN = ("clean", np.nan)  # the condition that changes nothing
@@ -22,7 +22,7 @@ UNDECIDED = 0.5  # what a clip counts as when its corruption leaves silence, in 
 
 
 def robustness(
-    model: SpectrogramDetector,
+    model: Detecting,
     manifest: pd.DataFrame,
     names: Iterable[str] | None = None,
     seed: int = 0,
@@ -52,7 +52,7 @@ def conditions_of(names: Iterable[str] | None = None) -> list[tuple[str, float]]
 
 
 def score_conditions(
-    model: SpectrogramDetector, paths: pd.Series, conditions: list[tuple[str, float]], seed: int = 0
+    model: Detecting, paths: pd.Series, conditions: list[tuple[str, float]], seed: int = 0
 ) -> np.ndarray:
     """P(fake) of each clip under each condition, [conditions, N]; NaN for one that is silent then.
 
