@@ -1,4 +1,4 @@
-"""The command line: python -m dfa_utils audit | train | evaluate | report | predict | cache."""
+"""The command line: python -m dfa_utils audit | train | evaluate | report | predict | vocode | cache."""
 
 import argparse
 import sys
@@ -34,12 +34,13 @@ def main(arguments=None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser("python -m dfa_utils", description="Detect synthetic speech.")
-    commands = top.add_subparsers(required=True, metavar="audit | train | evaluate | report | predict | cache")
+    commands = top.add_subparsers(required=True, metavar="audit | train | evaluate | report | predict | vocode | cache")
     _audit_options(commands.add_parser("audit", help="what is broken or doubled in a data set, or betrays the class"))
     _train_options(commands.add_parser("train", help="train a detector; a stopped run goes on where it was"))
     _evaluate_options(commands.add_parser("evaluate", help="accuracy, F1, confusion matrix and EER of each split"))
     _report_options(commands.add_parser("report", help="the tables of an evaluation again, from its CSV"))
     _predict_options(commands.add_parser("predict", help="judge files and folders"))
+    _vocode_options(commands.add_parser("vocode", help="make fakes of real recordings, to train on"))
     _cache_options(commands.add_parser("cache", help="decoded clips on disk: where, how many, how large"))
     return top
 
@@ -85,6 +86,15 @@ def _predict_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--resume", action="store_true", help="continue the CSV where an earlier call stopped")
     command.set_defaults(command=predict)
+
+
+def _vocode_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("root", metavar="ROOT", help="a data set, of which its training reals, or a folder of reals")
+    command.add_argument("--out", required=True, metavar="FOLDER", help="where the reals and their copies go")
+    command.add_argument("--vocoders", metavar="A,B", help="names, separated by commas (default: all)")
+    command.add_argument("--versions", type=int, default=1, metavar="N", help="copies of each clip (default: 1)")
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(command=vocode)
 
 
 def _cache_options(command: argparse.ArgumentParser) -> None:
@@ -158,6 +168,21 @@ def predict(options) -> int:
         failed += isinstance(result, AudioError)
         _say(result if isinstance(result, Prediction) else f"error: {result}")
     return int((table.failed if table else failed) > 0)
+
+
+def vocode(options) -> int:
+    """`vocode`: a training set of ROOT's reals and their copies; a second call makes what is missing."""
+    from dfa_utils.vocode import copy_synthesise, real_clips
+
+    names = options.vocoders.split(",") if options.vocoders else None
+    with this_process().local_main_process_first():
+        made = copy_synthesise(
+            real_clips(options.root, options.out), options.out, names, options.versions, options.seed
+        )
+    systems = made.system[made.label == 1].value_counts().sort_index()
+    named = ", ".join(f"{count} {system.removeprefix('copy:')}" for system, count in systems.items())
+    _say(f"{options.out}: {(made.label == 0).sum()} real clips and {systems.sum()} copies of them ({named})")
+    return 0
 
 
 def cache(options) -> int:
