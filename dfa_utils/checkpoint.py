@@ -10,7 +10,7 @@ from safetensors.torch import save
 
 from dfa_utils.config import Config
 from dfa_utils.files import write_atomically
-from dfa_utils.models import SpectrogramDetector, build_model
+from dfa_utils.models import Detecting, Ensemble, build_model
 
 SHIPPED = Path(__file__).parent / "weights" / "detector.safetensors"
 TRAINING_STATE = "optimizer."  # tensors under this prefix belong to the training loop, not to the detector
@@ -27,14 +27,16 @@ def runs_folder() -> Path:
     return Path(os.environ.get("DFA_RUNS", home / "runs"))
 
 
-def save_checkpoint(path, model: SpectrogramDetector, info: dict, tensors: dict | None = None) -> None:
-    """Write model, config, `info` (what JSON can hold) and further `tensors` atomically to one file."""
+def save_checkpoint(path, model: Detecting, info: dict, tensors: dict | None = None) -> None:
+    """Write model, config (of an ensemble all), `info` (what JSON can hold) and further `tensors` atomically."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()} | (tensors or {})
     header = {"config": model.config.to_json(), "info": json.dumps(info)}
+    if isinstance(model, Ensemble):
+        header["members"] = json.dumps([member.config.to_json() for member in model.members])
     write_atomically(path, save(state, metadata=header))
 
 
-def load_checkpoint(path, device="cpu") -> tuple[SpectrogramDetector, dict]:
+def load_checkpoint(path, device="cpu") -> tuple[Detecting, dict]:
     """Read a detector, in evaluation mode on `device`, and its `info`.
 
     `path` is a file, a run's folder (its best.safetensors) or a folder of runs (the newest). Raises CheckpointError.
@@ -42,13 +44,20 @@ def load_checkpoint(path, device="cpu") -> tuple[SpectrogramDetector, dict]:
     file = find_checkpoint(path)
     header, tensors = read_tensors(file)
     try:
-        model = build_model(config=Config.from_json(header["config"]))
+        model = _build(header)
         model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(TRAINING_STATE)})
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"{file}: config and weights do not fit this version; train it again ({error})"
         ) from error
     return model.to(device).eval(), json.loads(header["info"])
+
+
+def _build(header: dict[str, str]) -> Detecting:
+    """The detector that a header describes, with fresh weights."""
+    if "members" in header:
+        return Ensemble([build_model(config=Config.from_json(text)) for text in json.loads(header["members"])])
+    return build_model(config=Config.from_json(header["config"]))
 
 
 def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

@@ -5,6 +5,9 @@ import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
 
+SCALES = ("mel", "linear")
+MAY_BE_ZERO = {"f_min", "dropout", "weight_decay", "seed", "augment", "mask_bands", "mask_frames"}
+
 
 @dataclass(frozen=True)
 class Config:
@@ -22,6 +25,7 @@ class Config:
     n_fft: int = 512  # samples; 32 ms, short enough for single glottal pulses of a low voice to show
     hop_length: int = 160  # samples; 10 ms a frame
     n_mels: int = 80  # bands
+    scale: str = "mel"  # how the bands lie: "mel" (Slaney), or "linear", which keeps the detail high up
     f_min: float = 20.0  # Hz
     f_max: float = 8_000.0  # Hz; vocoders leave much of their trace high up
     top_db: float = 80.0  # dB; what lies further below a clip's loudest point is floored
@@ -41,18 +45,28 @@ class Config:
     patience: int = 12  # epochs without a lower validation loss, after the rate's peak, before training stops
     seed: int = 0
 
+    # What training clips go through
+    augment: tuple[tuple[str, float], ...] = ()  # (a name in dfa_utils.augment.AUGMENTATIONS, share of the clips)
+    mask_bands: int = 0  # SpecAugment: bands that each of two masks hides at most
+    mask_frames: int = 0  # SpecAugment: frames that each of two masks hides at most
+
     def __post_init__(self):
         object.__setattr__(self, "channels", tuple(self.channels))
+        object.__setattr__(self, "augment", tuple((str(name), float(share)) for name, share in self.augment))
         for field in fields(self):
             self._check(field.name, getattr(self, field.name))
         if not self.f_min < self.f_max <= self.sample_rate / 2:
             raise ValueError(f"f_max must lie above f_min and at or below {self.sample_rate / 2} Hz, got {self.f_max}")
+        if self.scale not in SCALES:
+            raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {self.scale!r}")
         if self.batch_size % 2:
             raise ValueError(f"batch_size must be even (half real, half fake), got {self.batch_size}")
 
     @staticmethod
     def _check(name, value):
-        may_be_zero = name in ("f_min", "dropout", "weight_decay", "seed")
+        may_be_zero = name in MAY_BE_ZERO
+        if name == "augment":
+            value = tuple(share for _, share in value)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, str):
                 continue

@@ -19,19 +19,23 @@ def family_of(system: str) -> str:
     return system.split("+")[-1].removesuffix("-VC")
 
 
-def make_folds(manifest: pd.DataFrame, folds: int = 3, family: Callable[[str], str] = family_of) -> pd.Series:
+def make_folds(
+    manifest: pd.DataFrame, folds: int = 3, family: Callable[[str], str] = family_of, page: str | None = None
+) -> pd.Series:
     """A fold number for each clip: fakes by the family of their system, reals by speaker; whole groups, sizes alike.
 
-    A clip whose system or speaker is not named is a group of its own. Raises ValueError for fewer families or speakers
-    than folds.
+    With `page`, a column that names where clips come from, whole pages go to a fold, both classes together: then the
+    detector has not heard the recording channel either. A clip whose system, speaker or page is not named is a group of
+    its own. Raises ValueError for fewer families or speakers, or pages, than folds.
     """
+    if page:
+        pages = pd.Series(np.where(manifest[page] == "", manifest.path, manifest[page]), manifest.index)
+        return pages.map(_share_out(_refuse_few(pages.value_counts(), folds, "pages"), folds))
     names = np.where(manifest.label == 1, manifest.system.map(family), manifest.speaker)
     groups = pd.Series(np.where(names == "", manifest.path, names), manifest.index)
     numbers = pd.Series(0, manifest.index)
     for label, kind in ((0, "speakers"), (1, "families of systems")):
-        sizes = groups[manifest.label == label].value_counts(sort=True)
-        if len(sizes) < folds:
-            raise ValueError(f"{folds} folds need as many {kind}; the data name {len(sizes)}")
+        sizes = _refuse_few(groups[manifest.label == label].value_counts(), folds, kind)
         numbers[manifest.label == label] = groups[manifest.label == label].map(_share_out(sizes, folds))
     return numbers
 
@@ -78,6 +82,12 @@ def error_by_fold(scores: pd.DataFrame) -> pd.DataFrame:
     """EER of each seed (rows) and fold (columns), in [0, 1]."""
     rates = {key: metrics.eer_rate(part.label, part.score) for key, part in scores.groupby(["seed", "fold"])}
     return pd.Series(rates).unstack()
+
+
+def _refuse_few(sizes: pd.Series, folds: int, kind: str) -> pd.Series:
+    if len(sizes) < folds:
+        raise ValueError(f"{folds} folds need as many {kind}; the data name {len(sizes)}")
+    return sizes
 
 
 def _share_out(sizes: pd.Series, folds: int) -> dict:

@@ -18,14 +18,14 @@ from dfa_utils.cache import blocks_of, open_clip
 from dfa_utils.config import Config
 from dfa_utils.data import SPLITS
 from dfa_utils.files import write_atomically
-from dfa_utils.models import SpectrogramDetector, fuse_for_scoring, score_windows
+from dfa_utils.models import Detecting, fuse_for_scoring, score_windows
 from dfa_utils.processes import this_process
 from dfa_utils.progress import progress_bar
 
 BATCH = 32  # windows that are scored at once
 
 
-def score_clips(model: SpectrogramDetector, manifest: pd.DataFrame) -> pd.DataFrame:
+def score_clips(model: Detecting, manifest: pd.DataFrame) -> pd.DataFrame:
     """The manifest with a column `score`: the mean P(fake) of each clip's windows, on the model's own device.
 
     Under several processes each of them must call this with the same manifest: each scores its share, all get the
@@ -37,7 +37,7 @@ def score_clips(model: SpectrogramDetector, manifest: pd.DataFrame) -> pd.DataFr
     return manifest.assign(score=[score for _, score in sorted(gather_object(scores))])
 
 
-def mean_scores(model: SpectrogramDetector, clips: Iterable[Iterable[torch.Tensor]], count: int) -> np.ndarray:
+def mean_scores(model: Detecting, clips: Iterable[Iterable[torch.Tensor]], count: int) -> np.ndarray:
     """The mean P(fake) [count] of the windows of each clip, given as consecutive blocks [T]; NaN for a silent one."""
     config, scorer = model.config, fuse_for_scoring(model)
     cut = ((i, w) for i, clip in enumerate(clips) for _, w in windows(clip, config.clip_samples, config.hop_samples))
@@ -49,7 +49,7 @@ def mean_scores(model: SpectrogramDetector, clips: Iterable[Iterable[torch.Tenso
     return np.divide(sums, counts, out=np.full(count, np.nan), where=counts > 0)
 
 
-def _scores_of(model: SpectrogramDetector, paths: pd.Series) -> np.ndarray:
+def _scores_of(model: Detecting, paths: pd.Series) -> np.ndarray:
     rate, bar = model.config.sample_rate, progress_bar(paths, "scoring", leave=False)
     scores = mean_scores(model, (blocks_of(open_clip(path, rate), rate) for path in bar), len(paths))
     if np.isnan(scores).any():

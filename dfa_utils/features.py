@@ -2,7 +2,8 @@
 
 import torch
 from torch import nn
-from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
+from torchaudio.functional import linear_fbanks
+from torchaudio.transforms import AmplitudeToDB, FrequencyMasking, MelSpectrogram, TimeMasking
 
 from dfa_utils.config import Config
 
@@ -13,7 +14,8 @@ class LogMel(nn.Module):
     """Waveform -> mel spectrogram in dB. Gain and DC offset of a clip, and the other clips of its batch, do not show.
 
     Shape: [B, T] -> [B, 1, n_mels, 1 + T // hop_length]; a clip shorter than n_fft is repeated to n_fft samples.
-    Slaney's mel scale and area norm, and reflected edges, as in librosa. 0 dB is the power of a clip whose RMS is 1.
+    Slaney's mel scale and area norm, and reflected edges, as in librosa; with scale="linear" the triangles lie evenly
+    in Hz, each of height 1. 0 dB is the power of a clip whose RMS is 1.
     Raises ValueError for any other number of dimensions, or no samples.
     """
 
@@ -29,6 +31,9 @@ class LogMel(nn.Module):
             mel_scale="slaney",
             norm="slaney",
         )
+        if config.scale == "linear":
+            bank = linear_fbanks(config.n_fft // 2 + 1, config.f_min, config.f_max, config.n_mels, config.sample_rate)
+            self.mel.mel_scale.fb.copy_(bank)
         self.to_db = AmplitudeToDB("power", top_db=config.top_db)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
@@ -40,6 +45,23 @@ class LogMel(nn.Module):
             pieces = waveform.repeat(1, repeats).split(CPU_CLIPS if waveform.device.type == "cpu" else len(waveform))
             power = torch.cat([self.mel(piece) for piece in pieces])  # [B, n_mels, frames]
             return self.to_db(power.unsqueeze(1))  # [B, 1, n_mels, frames]: top_db then counts for each clip alone
+
+
+class SpecAugment(nn.Module):
+    """While training, hides up to `bands` bands and `frames` frames of each spectrogram, twice each, behind its mean.
+
+    Shape: [B, 1, n_mels, frames] of mean 0 -> the same; another place for each clip. In evaluation mode, and with 0,
+    nothing happens. Park et al., "SpecAugment", Interspeech 2019, without the warping of time.
+    """
+
+    def __init__(self, bands: int, frames: int):
+        super().__init__()
+        masks = [FrequencyMasking(bands, iid_masks=True)] * 2 * (bands > 0)
+        masks += [TimeMasking(frames, iid_masks=True)] * 2 * (frames > 0)
+        self.masks = nn.Sequential(*masks)
+
+    def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        return self.masks(spectrogram) if self.training else spectrogram
 
 
 class MelPower(MelSpectrogram):

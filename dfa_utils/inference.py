@@ -12,38 +12,50 @@ import torch
 
 from dfa_utils.audio import AudioError, resample_blocks, stream_audio, windows
 from dfa_utils.checkpoint import SHIPPED, CheckpointError, load_checkpoint
-from dfa_utils.models import SpectrogramDetector, fuse_for_scoring, score_windows
+from dfa_utils.models import Detecting, fuse_for_scoring, score_windows
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What the detector says of one recording.
 
-    label: "real" or "fake" (fake when score >= threshold); score: P(fake) in [0, 1], the mean over the windows;
+    label: "real", "fake" or "uncertain"; score: P(fake) in [0, 1], the mean over the windows; threshold: from it on a
+    score means fake; uncertain: the bounds (low, high) from and below which it means neither, if the detector has some;
     seconds: duration; times [N]: start of each judged window in s; scores [N]: P(fake) of each. Silent windows are
     not judged.
     """
 
     path: str
-    label: str
     score: float
     threshold: float
     seconds: float
     times: np.ndarray
     scores: np.ndarray
+    uncertain: tuple[float, float] | None = None
+
+    @property
+    def label(self) -> str:
+        """What the score means: "uncertain" within the band, else "fake" from the threshold on, else "real"."""
+        if self.uncertain and self.uncertain[0] <= self.score < self.uncertain[1]:
+            return "uncertain"
+        return "fake" if self.score >= self.threshold else "real"
 
     def __str__(self) -> str:
-        sign = ">=" if self.label == "fake" else "<"
-        why = f"score {self.score:.4f} {sign} threshold {self.threshold:.4f}, {self.seconds:.2f} s"
-        return f"{self.path}: {self.label} ({why})"
+        why = f"score {self.score:.4f} {'>=' if self.score >= self.threshold else '<'} threshold {self.threshold:.4f}"
+        if self.label == "uncertain":
+            why = "score {:.4f} lies from {:.4f} to {:.4f}, where errors are frequent".format(
+                self.score, *self.uncertain
+            )
+        return f"{self.path}: {self.label} ({why}, {self.seconds:.2f} s)"
 
 
 class Detector:
     """A trained model with its threshold; `Detector.load()` gives one."""
 
-    def __init__(self, model: SpectrogramDetector, info: dict):
+    def __init__(self, model: Detecting, info: dict):
         self.model, self.info = model.eval(), info
         self.threshold = float(info.get("threshold", 0.5))
+        self.uncertain = tuple(info["uncertain"]) if info.get("uncertain") else None
 
     @classmethod
     def load(cls, path=None, device: str = "cpu") -> "Detector":
@@ -81,8 +93,9 @@ class Detector:
 
     @cached_property
     def fingerprint(self) -> str:
-        """12 hex digits that change with the weights, the settings and the threshold."""
-        digest = hashlib.sha256(f"{self.model.config.to_json()} {self.threshold!r}".encode())
+        """12 hex digits that change with the weights, the settings, the threshold and the bounds of `uncertain`."""
+        bounds = "" if self.uncertain is None else f" {self.uncertain!r}"
+        digest = hashlib.sha256(f"{self.model.config.to_json()} {self.threshold!r}{bounds}".encode())
         for value in self.model.state_dict().values():
             digest.update(value.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:12]
@@ -134,8 +147,8 @@ class Detector:
             return path, AudioError(f"{path}: silent throughout, so there is nothing to judge; check the recording")
         starts, scores = np.array(recording.windows).T  # [N], [N]
         score = float(scores.mean())
-        label = "fake" if score >= self.threshold else "real"
-        return path, Prediction(path, label, score, self.threshold, recording.samples / rate, starts / rate, scores)
+        seconds, times = recording.samples / rate, starts / rate
+        return path, Prediction(path, score, self.threshold, seconds, times, scores, self.uncertain)
 
 
 @dataclass
@@ -155,7 +168,7 @@ class _Recording:
             yield block
 
 
-def _score(scorer: SpectrogramDetector, batch: list) -> None:
+def _score(scorer: Detecting, batch: list) -> None:
     """Score a batch of (recording, start, window), note the scores with their recordings, and empty it."""
     scores = score_windows(scorer, [window for _, _, window in batch]) if batch else []
     for (recording, start, _), score in zip(batch, scores, strict=True):

@@ -4,6 +4,7 @@ Waveform in, two logits out, in the order real, fake.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dfa_utils.audio import is_silent
 from dfa_utils.config import Config
-from dfa_utils.features import LogMel, standardise
+from dfa_utils.features import LogMel, SpecAugment, standardise
 
 
 class ConvBlock(nn.Sequential):
@@ -54,23 +55,14 @@ class CNN(nn.Module):
 
 
 BACK_ENDS = {"cnn": CNN}
+WINDOW = ("sample_rate", "clip_seconds", "hop_seconds")  # what the members of an ensemble agree in
+VIEW = ("n_fft", "hop_length", "n_mels", "scale", "f_min", "f_max", "top_db", "db_scale")  # what makes a front end
 
 
-class SpectrogramDetector(nn.Module):
-    """Front end and back end in one: waveform [B, T] at config.sample_rate Hz -> logits [B, 2] (real, fake).
+class Detecting(nn.Module):
+    """What turns waveforms [B, T] at config.sample_rate Hz into logits [B, 2] (real, fake)."""
 
-    The weights lie channels last in memory, as the processors' kernels want them: twice as fast on a CPU.
-    """
-
-    def __init__(self, config: Config):
-        super().__init__()
-        self.config = config
-        self.front_end = LogMel(config)
-        self.back_end = BACK_ENDS[config.model](config).to(memory_format=torch.channels_last)
-
-    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        db = self.front_end(waveform)  # [B, 1, n_mels, frames]
-        return self.back_end(standardise(db, self.config.db_scale))  # [B, 2]
+    config: Config
 
     @torch.inference_mode()
     def predict_proba(self, waveform: torch.Tensor) -> torch.Tensor:
@@ -81,7 +73,51 @@ class SpectrogramDetector(nn.Module):
         return probabilities
 
 
-def fuse_for_scoring(model: SpectrogramDetector) -> SpectrogramDetector:
+class SpectrogramDetector(Detecting):
+    """Front end and back end in one: waveform [B, T] at config.sample_rate Hz -> logits [B, 2] (real, fake).
+
+    The weights lie channels last in memory, as the processors' kernels want them: twice as fast on a CPU.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.front_end = LogMel(config)
+        self.mask = SpecAugment(config.mask_bands, config.mask_frames)
+        self.back_end = BACK_ENDS[config.model](config).to(memory_format=torch.channels_last)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        db = self.front_end(waveform)  # [B, 1, n_mels, frames]
+        return self.back_end(self.mask(standardise(db, self.config.db_scale)))  # [B, 2]
+
+
+class Ensemble(Detecting):
+    """Several detectors of one sample rate and window: the mean of their logits, then a calibration of it.
+
+    `calibration` [2], a slope and an offset, turns the logit of P(fake) into one that can be believed (see
+    `dfa_utils.calibrate`). Members with the same front end share its work. `config` is the first member's. Raises
+    ValueError for members that cut recordings into other windows.
+    """
+
+    def __init__(self, members: Sequence[SpectrogramDetector]):
+        super().__init__()
+        self.members, self.config = nn.ModuleList(members), members[0].config
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
+        if len({tuple(getattr(member.config, name) for name in WINDOW) for member in members}) > 1:
+            raise ValueError(f"members of an ensemble must agree in {', '.join(WINDOW)}")
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        views, logits = {}, []
+        for member in self.members:
+            key = tuple(getattr(member.config, name) for name in VIEW)
+            if key not in views:
+                views[key] = standardise(member.front_end(waveform), member.config.db_scale)
+            logits.append(member.back_end(member.mask(views[key])))
+        slope, offset = self.calibration
+        return torch.stack(logits).mean(dim=0) * slope + torch.stack([-offset, offset]) / 2  # [B, 2]
+
+
+def fuse_for_scoring(model: Detecting) -> Detecting:
     """A copy in evaluation mode with each batch norm folded into the convolution before it: same logits, less work."""
     model = copy.deepcopy(model).eval()
     for layers in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
@@ -91,7 +127,7 @@ def fuse_for_scoring(model: SpectrogramDetector) -> SpectrogramDetector:
     return model
 
 
-def score_windows(model: SpectrogramDetector, windows: list[torch.Tensor]) -> list[float | None]:
+def score_windows(model: Detecting, windows: list[torch.Tensor]) -> list[float | None]:
     """P(fake) of windows [T] of one length, as one batch; None for silence, in which there is nothing to judge."""
     stacked = torch.stack(windows).to(next(model.parameters()).device)  # [B, T]
     scores, silent = model.predict_proba(stacked)[:, 1].tolist(), is_silent(stacked).tolist()

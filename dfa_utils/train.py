@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from dfa_utils import metrics
+from dfa_utils.augment import Augmentation
 from dfa_utils.checkpoint import (
     TRAINING_STATE,
     CheckpointError,
@@ -69,8 +70,9 @@ def fit(config: Config, manifest: pd.DataFrame, folder=None, augment: Augment | 
     """Train a detector on the training split, watch it on the validation split, and return the run.
 
     A run that was stopped goes on where it was; a finished one is returned as it is. `folder` defaults to one named
-    after model, data and settings below `runs_folder()`. `augment` changes whole batches of training waveforms; its
-    random numbers must come from the generator it is given, and its name stands for what it does. Raises ValueError if
+    after model, data and settings below `runs_folder()`. Whole batches of training waveforms go through what
+    `config.augment` says, or through `augment` where it is given: its random numbers must come from the generator it is
+    handed, and its name stands for what it does. Raises ValueError if
     the folder holds a run with other settings, other data or another number of processes, and if the loss is no number
     any more.
     """
@@ -94,6 +96,8 @@ class Trainer:
 
     def __init__(self, config: Config, manifest: pd.DataFrame, folder: Path, data: str, augment: Augment | None = None):
         self.config, self.run, self.data, self.augment = config, Run(folder), data, augment
+        if augment is None and config.augment:
+            self.augment = Augmentation(config.augment, config.sample_rate)
         self.accelerator, self.validation = Accelerator(), manifest[manifest.split == "validation"]
         self.bf16 = _has_bf16(self.accelerator.device)
         self.generator = torch.Generator(self.accelerator.device)

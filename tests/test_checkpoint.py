@@ -1,12 +1,13 @@
 import os
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from dfa_utils.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, save_checkpoint
-from dfa_utils.models import build_model
+from dfa_utils.models import Ensemble, build_model
 
 
 @pytest.fixture
@@ -55,3 +56,14 @@ def test_a_damaged_file_is_named(saved, tmp_path, damage, tiny_config):
         save_checkpoint(path, build_model(config=tiny_config), {}, {"stray": torch.zeros(1)})
     with pytest.raises(CheckpointError, match=r"best\.safetensors"):
         load_checkpoint(path)
+
+
+def test_an_ensemble_comes_back_whole(tmp_path, tiny_config):
+    other = replace(tiny_config, scale="linear", seed=5)
+    model = Ensemble([build_model(config=config) for config in (tiny_config, other)]).eval()
+    model.calibration.copy_(torch.tensor([0.5, 0.25]))
+    save_checkpoint(tmp_path / "both.safetensors", model, {"uncertain": [0.2, 0.6]})
+    loaded, info = load_checkpoint(tmp_path / "both.safetensors")
+    waves = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded(waves), model(waves))
+    assert info == {"uncertain": [0.2, 0.6]}

@@ -71,3 +71,12 @@ def test_standardise_takes_each_clips_mean():
     out = standardise(db, 20.0)
     assert torch.allclose(out.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-5)
     assert torch.allclose(out, standardise(db + 7, 20.0), atol=1e-5)
+
+
+def test_linear_bands_lie_evenly_in_hertz():
+    config = Config(scale="linear", n_mels=56, f_min=4_000.0, f_max=7_500.0)
+    front = LogMel(config)
+    step = 3_500 / 57
+    for row in (5, 30, 50):
+        tone = torch.sin(2 * torch.pi * (4_000 + step * (row + 1)) * torch.arange(32_000) / 16_000)
+        assert int(front(tone[None])[0, 0].mean(dim=1).argmax()) == row

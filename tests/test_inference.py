@@ -106,3 +106,10 @@ def test_without_shipped_weights_the_error_says_how_to_train(monkeypatch, tmp_pa
 def test_a_tensor_is_as_good_as_an_array(detector):
     wave = tone(rng)
     assert detector.predict(torch.from_numpy(wave)).score == detector.predict(wave).score
+
+
+@pytest.mark.parametrize(("score", "label"), [(0.1, "real"), (0.2, "uncertain"), (0.5, "uncertain"), (0.6, "fake")])
+def test_between_the_bounds_the_answer_is_uncertain(score, label):
+    said = Prediction("a.wav", score, 0.4, 2.0, np.zeros(1), np.array([score]), (0.2, 0.6))
+    assert said.label == label
+    assert label in str(said)

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from dfa_utils.config import Config
-from dfa_utils.models import build_model, count_parameters, fuse_for_scoring, score_windows
+from dfa_utils.models import Ensemble, build_model, count_parameters, fuse_for_scoring, score_windows
 
 generator = torch.Generator().manual_seed(0)
 
@@ -99,3 +101,29 @@ def test_windows_are_scored_in_order_and_silence_is_not(model):
     assert scores[3] is None
     for i in (0, 1, 2, 4, 5, 6):
         assert scores[i] == pytest.approx(float(model.predict_proba(waves[i : i + 1])[0, 1]), abs=1e-5)
+
+
+def test_an_ensemble_gives_the_mean_of_the_logits():
+    wide, narrow = Config(n_mels=20, channels=(4, 4)), Config(n_mels=16, channels=(4, 4), scale="linear", f_min=4_000.0)
+    members = [build_model(config=replace(config, seed=seed)).eval() for config in (wide, narrow) for seed in (1, 2)]
+    waves = torch.randn(3, 8_000, generator=generator)
+    whole = Ensemble(members).eval()
+    assert torch.allclose(whole(waves), torch.stack([member(waves) for member in members]).mean(dim=0), atol=1e-6)
+    assert torch.allclose(fuse_for_scoring(whole)(waves), whole(waves), atol=1e-4)
+    whole.calibration.copy_(torch.tensor([2.0, -0.5]))
+    difference = torch.stack([member(waves) for member in members]).mean(dim=0).diff(dim=1)
+    assert torch.allclose(whole(waves).diff(dim=1), 2 * difference - 0.5, atol=1e-6)
+
+
+def test_members_must_cut_recordings_alike():
+    with pytest.raises(ValueError, match="clip_seconds"):
+        Ensemble([build_model(config=Config(clip_seconds=seconds)) for seconds in (1.0, 2.0)])
+
+
+def test_masks_hide_something_in_training_alone():
+    model = build_model(config=Config(mask_bands=10, mask_frames=20))
+    waves = torch.randn(4, 16_000, generator=generator)
+    hidden, seen = model.mask(torch.ones(4, 1, 80, 101)), model.eval().mask(torch.ones(4, 1, 80, 101))
+    assert 0 < (hidden == 0).float().mean() < 0.6
+    assert (seen == 1).all()
+    assert torch.equal(model(waves), model(waves))

@@ -10,7 +10,7 @@ mpl.use("agg")
 rng = np.random.default_rng(0)
 LABELS, SCORES = np.repeat([0, 1], 20), np.clip(rng.normal(0.5, 0.2, 40) + np.repeat([-0.1, 0.1], 20), 0, 1)
 HISTORY = pd.DataFrame({"epoch": [1, 2], "train_loss": [0.7, 0.5], "loss": [0.7, 0.6], "eer": [0.5, 0.2]})
-OVER_TIME = Prediction("a.wav", "real", 0.3, 0.5, 4.0, np.array([0.0, 1.0, 2.0]), np.array([0.1, 0.7, 0.2]))
+OVER_TIME = Prediction("a.wav", 0.3, 0.5, 4.0, np.array([0.0, 1.0, 2.0]), np.array([0.1, 0.7, 0.2]))
 MANIFEST = pd.DataFrame({"split": ["training", "testing"] * 20, "label": LABELS})
 DRAW = {
     "waveform": lambda ax: plots.plot_waveform(SCORES, 16_000, 1, ax),
