@@ -17,7 +17,7 @@ EDGE = 1e-6  # probabilities are kept so far from 0 and 1, where their logit has
 
 
 def calibrate(model: Detecting, labels, scores) -> tuple[Ensemble, dict]:
-    """A copy of a detector (an ensemble, or one) with calibrated scores, and what its checkpoint's info must hold beside.
+    """A copy of a detector with calibrated scores, as an ensemble, and what its checkpoint's info must hold beside.
 
     `scores` [N] are the detector's own, P(fake), on clips that it was not trained on; they and the `labels` fix the
     calibration, `threshold` (that of the EER) and `uncertain` (the two bounds of the band). Raises ValueError unless

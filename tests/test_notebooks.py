@@ -14,7 +14,7 @@ from dfa_utils.data import DataError
 
 ROOT = Path(__file__).parents[1]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NAMES = ["01_explore", "02_spectrograms", "03_train_cnn", "04_evaluate", "05_inference"]
+NAMES = ["01_explore", "02_spectrograms", "03_train_cnn", "04_evaluate", "05_inference", "06_generalise"]
 
 
 def cells(path, kind=None):

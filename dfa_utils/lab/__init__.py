@@ -1,0 +1,1 @@
+"""What chooses and releases a detector, and is needed nowhere else: recipes, their comparison, the model card."""

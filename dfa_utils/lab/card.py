@@ -1,0 +1,101 @@
+"""The tables of the model card, made anew from the CSVs beside the weights: python -m dfa_utils.lab.card."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dfa_utils import metrics
+from dfa_utils.checkpoint import SHIPPED
+from dfa_utils.evaluate import by_condition, clusters_of, load_scores, parts_of, summarise
+from dfa_utils.files import write_atomically
+from dfa_utils.inference import Detector
+from dfa_utils.lab.compare import summary
+
+START, END = "<!-- tables: python -m dfa_utils.lab.card -->", "<!-- end of tables -->"
+HARMLESS = ("gain -20", "gain 20", "offset 0.1", "silence 1")  # what must not move a score
+
+
+def main(arguments=None) -> int:
+    """Put the tables into FOLDER/MODEL_CARD.md, between its two marks."""
+    top = argparse.ArgumentParser("python -m dfa_utils.lab.card", description="The model card's tables from its CSVs.")
+    top.add_argument("folder", nargs="?", type=Path, default=SHIPPED.parent, help="default: the package's weights")
+    folder = top.parse_args(arguments).folder
+    card = folder / "MODEL_CARD.md"
+    before, rest = card.read_text(encoding="utf-8").split(START)
+    after = rest.split(END)[1]
+    write_atomically(card, f"{before}{START}\n\n{tables(folder)}\n{END}{after}".encode())
+    return 0
+
+
+def tables(folder: Path) -> str:
+    """All tables, in Markdown, from the CSVs and the bounds that the weights hold."""
+    scores, threshold = load_scores(folder / "scores.csv")
+    damage = pd.read_csv(folder / "damage.csv").set_index("path")
+    testing = scores[scores.split == "testing"].set_index("path")
+    low, high = Detector.load(folder / SHIPPED.name).uncertain
+    parts = {
+        "Splits": splits(scores, threshold, (low, high)),
+        "Damage, on `testing`": damaged(testing, damage, threshold),
+        "What must not change a score, on `testing`": shifts(damage),
+        "Fakes of `testing` by system": systems(scores[scores.split == "testing"], threshold),
+        "Leave systems and pages out": summary(pd.read_csv(folder / "compare.csv")).pipe(percent),
+    }
+    return "\n\n".join(f"**{title}**\n\n{markdown(table)}" for title, table in parts.items()) + "\n"
+
+
+def splits(scores: pd.DataFrame, threshold: float, band: tuple[float, float]) -> pd.DataFrame:
+    """One row a split: EER with its interval, AUC, accuracy, HTER, Cllr and its least value, share of `uncertain`."""
+    table = summarise(scores, threshold)
+    unsure = {split: part.score.between(*band, inclusive="left").mean() for split, part in parts_of(scores).items()}
+    columns = ["eer", "eer_low", "eer_high", "accuracy", "hter"]
+    kept = percent(table[columns].assign(uncertain=pd.Series(unsure)))
+    return kept.join(table[["auc", "cllr", "min_cllr"]].astype(float).round(3).map("{:.3f}".format))
+
+
+def damaged(testing: pd.DataFrame, damage: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """EER of each condition with its 95 % interval by speaker and system, and HTER at the stored threshold."""
+    rows = {}
+    for name, values in damage.items():
+        labels, clusters = testing.label.loc[damage.index], clusters_of(testing.loc[damage.index])
+        low, high = metrics.clustered_interval(metrics.eer_rate, labels, values, clusters, n=500)
+        rows[name] = {
+            "eer": metrics.eer_rate(labels, values),
+            "low": low,
+            "high": high,
+            "hter": metrics.hter(labels, values, threshold),
+        }
+    return percent(pd.DataFrame(rows).T)
+
+
+def shifts(damage: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95th percentile of |score - clean score|."""
+    moved = damage[list(HARMLESS)].sub(damage.clean, axis=0).abs()
+    table = pd.DataFrame({"mean": moved.mean(), "95th percentile": moved.quantile(0.95)})
+    return table.map("{:.3f}".format)
+
+
+def systems(testing: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Clips of each system, and the share that is missed with its interval (Wilson); the most missed first."""
+    table = by_condition(testing[testing.label == 1], threshold, "system")
+    return table[["clips"]].astype(str).join(percent(table[["wrong", "low", "high"]]))
+
+
+def percent(table: pd.DataFrame) -> pd.DataFrame:
+    """Shares as percent; counts (a column `seeds`) as they are."""
+    return table.apply(
+        lambda c: c.astype(int).astype(str) if c.name == "seeds" else c.astype(float).map("{:.1%}".format)
+    )
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown, its index first."""
+    rows = [["", *table.columns], ["---"] * (1 + len(table.columns))]
+    rows += [[name, *values] for name, values in zip(table.index, np.asarray(table, dtype=str), strict=True)]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The released detector, from data to weights: python -m dfa_utils.lab.release --data ROOT.
+
+Trains the members of the recipe "release" for three seeds, averages them, fixes calibration, threshold and the band of
+`uncertain` on validation, and scores every split, and `testing` under damage, into CSVs beside the weights. A stopped
+call goes on where it was.
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dfa_utils.calibrate import calibrate
+from dfa_utils.checkpoint import SHIPPED, load_checkpoint, runs_folder, save_checkpoint
+from dfa_utils.data import fingerprint, scan
+from dfa_utils.evaluate import save_scores, score_clips
+from dfa_utils.files import write_atomically
+from dfa_utils.inference import Detector
+from dfa_utils.lab.recipes import RECIPES
+from dfa_utils.models import Ensemble
+from dfa_utils.robustness import CLEAN, score_conditions
+from dfa_utils.train import fit
+
+DAMAGE = [
+    CLEAN,
+    ("noise", 20),
+    ("noise", 10),
+    ("mp3", 64),
+    ("telephone", 8),
+    ("rerecording", 0.3),
+    ("rerecording", 0.6),
+    ("gain", -20),
+    ("gain", 20),
+    ("offset", 0.1),
+    ("silence", 1.0),
+]  # under which `testing` is scored
+
+
+def main(arguments=None) -> int:
+    """Train, calibrate, save and score."""
+    options = parser().parse_args(arguments)
+    manifest = scan(options.data)
+    model = Ensemble([load_checkpoint(run)[0] for run in train(manifest, options.seeds, options.runs)]).eval()
+    validation = score_clips(model, manifest[manifest.split == "validation"])
+    model, info = calibrate(model, validation.label, validation.score)
+    info |= {"data": fingerprint(manifest), "seeds": options.seeds, "recipe": "release"}
+    save_checkpoint(options.out, model, info)
+    score(Detector(model, info), manifest, Path(options.data), Path(options.out).parent)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    top = argparse.ArgumentParser("python -m dfa_utils.lab.release", description="Train and save what is released.")
+    top.add_argument("--data", required=True, metavar="ROOT", help="training, validation and testing, as for train")
+    top.add_argument("--out", default=SHIPPED, metavar="FILE", help="the weights; CSVs of scores go beside them")
+    top.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    top.add_argument("--runs", metavar="FOLDER", help="where the training runs lie (default: below $DFA_RUNS)")
+    return top
+
+
+def train(manifest: pd.DataFrame, seeds: list[int], folder=None) -> list[Path]:
+    """The last checkpoint of each member and seed; all epochs are trained, so validation chooses none of them."""
+    folder = Path(folder or runs_folder() / "release")
+    configs = [replace(config, seed=seed) for seed in seeds for config in RECIPES["release"]]
+    runs = [fit(replace(c, patience=c.epochs), manifest, folder / f"{c.model}-{c.digest}") for c in configs]
+    return [run.folder / "last.safetensors" for run in runs]
+
+
+def score(detector: Detector, manifest: pd.DataFrame, root: Path, folder: Path) -> None:
+    """Write scores.csv, every clip's score, and damage.csv, those of `testing` under each condition of DAMAGE."""
+    data = fingerprint(manifest)
+    scores = score_clips(detector.model, manifest)
+    names = [Path(os.path.relpath(path, root)).as_posix() for path in scores.path]
+    columns = ["path", "split", "label", "system", "speaker", "score"]
+    save_scores(
+        folder / "scores.csv", scores.assign(path=names)[columns], detector.threshold, detector.fingerprint, data
+    )
+    testing = manifest[manifest.split == "testing"]
+    damaged = score_conditions(detector.model, testing.path, DAMAGE)  # [conditions, N]
+    table = pd.DataFrame(damaged.T, columns=[label(*condition) for condition in DAMAGE])
+    table.insert(0, "path", np.array(names)[(scores.split == "testing").to_numpy()])
+    write_atomically(folder / "damage.csv", table.to_csv(index=False, float_format="%.6f").encode())
+
+
+def label(name: str, level: float) -> str:
+    """A condition's name and level in one."""
+    return name if np.isnan(level) else f"{name} {level:g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
