@@ -14,6 +14,7 @@ from dfa_utils.models import Detecting, Ensemble, build_model
 
 SHIPPED = Path(__file__).parent / "weights" / "detector.safetensors"
 TRAINING_STATE = "optimizer."  # tensors under this prefix belong to the training loop, not to the detector
+FRONT_END = "front_end."  # tensors of this name follow from the config and are not stored
 
 
 class CheckpointError(ValueError):
@@ -29,7 +30,8 @@ def runs_folder() -> Path:
 
 def save_checkpoint(path, model: Detecting, info: dict, tensors: dict | None = None) -> None:
     """Write model, config (of an ensemble all), `info` (what JSON can hold) and further `tensors` atomically."""
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()} | (tensors or {})
+    learnt = {name: value for name, value in model.state_dict().items() if FRONT_END not in name}
+    state = {name: value.detach().cpu().contiguous() for name, value in learnt.items()} | (tensors or {})
     header = {"config": model.config.to_json(), "info": json.dumps(info)}
     if isinstance(model, Ensemble):
         header["members"] = json.dumps([member.config.to_json() for member in model.members])
@@ -45,12 +47,19 @@ def load_checkpoint(path, device="cpu") -> tuple[Detecting, dict]:
     header, tensors = read_tensors(file)
     try:
         model = _build(header)
-        model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(TRAINING_STATE)})
+        restore(model, tensors)
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"{file}: config and weights do not fit this version; train it again ({error})"
         ) from error
     return model.to(device).eval(), json.loads(header["info"])
+
+
+def restore(model: Detecting, tensors: dict[str, torch.Tensor]) -> None:
+    """Put a checkpoint's tensors into a model made from its config; RuntimeError where they do not fit."""
+    learnt = {name: value for name, value in tensors.items() if not name.startswith(TRAINING_STATE)}
+    fixed = {name: value for name, value in model.state_dict().items() if FRONT_END in name}
+    model.load_state_dict(fixed | learnt)
 
 
 def _build(header: dict[str, str]) -> Detecting:

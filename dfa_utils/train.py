@@ -24,6 +24,7 @@ from dfa_utils.checkpoint import (
     TRAINING_STATE,
     CheckpointError,
     read_tensors,
+    restore,
     runs_folder,
     save_checkpoint,
 )
@@ -177,8 +178,7 @@ class Trainer:
         mine["processes"] = self.accelerator.num_processes
         if other := [name for name in mine if mine[name] != theirs.get(name)]:
             raise ValueError(f"{path.parent} holds a run with another {', '.join(other)}; choose another folder")
-        state = {name: value for name, value in tensors.items() if not name.startswith(TRAINING_STATE)}
-        self.accelerator.unwrap_model(self.model).load_state_dict(state)
+        restore(self.accelerator.unwrap_model(self.model), tensors)
         self.optimizer.load_state_dict(_unflatten(tensors, info["groups"]))
         self.schedule.load_state_dict(info["schedule"])
         self.run.epochs = info["epochs"]

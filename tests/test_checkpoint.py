@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dfa_utils.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, save_checkpoint
+from dfa_utils.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, read_tensors, save_checkpoint
 from dfa_utils.models import Ensemble, build_model
 
 
@@ -67,3 +67,11 @@ def test_an_ensemble_comes_back_whole(tmp_path, tiny_config):
     waves = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
     assert torch.equal(loaded(waves), model(waves))
     assert info == {"uncertain": [0.2, 0.6]}
+
+
+def test_only_what_was_learnt_is_stored(saved):
+    folder, model = saved
+    stored = read_tensors(folder / "best.safetensors")[1]
+    assert set(stored) == {name for name, _ in model.named_parameters()} | {
+        name for name, _ in model.back_end.named_buffers(prefix="back_end")
+    }
