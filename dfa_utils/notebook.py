@@ -111,7 +111,7 @@ def run_on(manifest: pd.DataFrame) -> tuple[Path, str]:
 
 
 def detector_for(manifest: pd.DataFrame) -> tuple[Detector, str]:
-    """The detector that ships with the package; on the fixture, which it is not made for, that of `run_on`. And which."""
+    """The detector that ships with the package, or on the fixture that of `run_on`; and which of them it is."""
     if not is_toy(manifest):
         return Detector.load(), "The detector that ships with `dfa_utils`."
     run, sentence = run_on(manifest)
