@@ -7,10 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dfa_utils import metrics
-from dfa_utils.checkpoint import load_checkpoint
 from dfa_utils.config import Config
-from dfa_utils.evaluate import score_clips
 from dfa_utils.train import fit
 
 
@@ -56,32 +53,10 @@ def left_in(
     return left
 
 
-def cross_validate(config: Config, manifest: pd.DataFrame, folder, folds: int = 3, seeds=range(3)) -> pd.DataFrame:
-    """Scores of training and validation clips by detectors of which each left the clip's family and speaker out.
-
-    Returns the manifest's rows once for each seed, with columns seed, fold and score = P(fake). All epochs are trained
-    and the last one is scored, so that no clip has a say in the choice of an epoch. Runs lie in `folder` and are taken
-    up again.
-    """
-    manifest = manifest[manifest.split != "testing"].reset_index(drop=True)
-    numbers = make_folds(manifest, folds)
-    tables = []
-    for seed in seeds:
-        for fold in range(folds):
-            training, out = left_in(manifest, numbers, fold), manifest[numbers == fold]
-            clips = pd.concat([training.assign(split="training"), out.assign(split="validation")])
-            run = fit(
-                replace(config, seed=seed, patience=config.epochs), clips, Path(folder) / f"seed{seed}-fold{fold}"
-            )
-            model = load_checkpoint(run.folder / "last.safetensors")[0]
-            tables.append(score_clips(model, out).assign(seed=seed, fold=fold))
-    return pd.concat(tables, ignore_index=True)
-
-
-def error_by_fold(scores: pd.DataFrame) -> pd.DataFrame:
-    """EER of each seed (rows) and fold (columns), in [0, 1]."""
-    rates = {key: metrics.eer_rate(part.label, part.score) for key, part in scores.groupby(["seed", "fold"])}
-    return pd.Series(rates).unstack()
+def fit_all_epochs(config: Config, manifest: pd.DataFrame, folder: Path) -> Path:
+    """The last checkpoint of a run below `folder` with no early stop: no validation clip has a say in the epoch."""
+    run = fit(replace(config, patience=config.epochs), manifest, folder / f"{config.model}-{config.digest}")
+    return run.folder / "last.safetensors"
 
 
 def _refuse_few(sizes: pd.Series, folds: int, kind: str) -> pd.Series:

@@ -1,8 +1,9 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from dfa_utils import crossval
-from dfa_utils.config import Config
 
 SYSTEMS = ["A+HiFi-GAN", "B+HiFi-GAN", "YourTTS", "YourTTS-VC", "WaveNet", ""]
 
@@ -54,15 +55,18 @@ def test_too_few_families_are_named(manifest):
         crossval.make_folds(manifest.assign(speaker="one"), 2)
 
 
-def test_every_clip_is_scored_once_a_seed(tiny_manifest, tiny_config, tmp_path):
-    named = tiny_manifest.assign(
-        system=[f"s{i % 2}" if label else "" for i, label in enumerate(tiny_manifest.label)],
-        speaker=[f"v{i}" for i in range(len(tiny_manifest))],
-    )
-    config = Config(**{**tiny_config.__dict__, "epochs": 6})
-    scores = crossval.cross_validate(config, named, tmp_path, folds=2, seeds=(0,))
-    kept = named[named.split != "testing"]
-    assert sorted(scores.path) == sorted(kept.path)
-    rates = crossval.error_by_fold(scores)
-    assert rates.shape == (1, 2)
-    assert rates.to_numpy().mean() < 0.3  # tones against hiss, learnt without the fold
+def test_pages_are_kept_together(manifest):
+    pages = manifest.assign(page=[f"p{i % 5}" if i % 7 else "" for i in range(len(manifest))])
+    folds = crossval.make_folds(pages, 3, page="page")
+    named = pages.page != ""
+    assert (folds[named].groupby(pages.page[named]).nunique() == 1).all()
+    assert set(folds) == {0, 1, 2}
+    with pytest.raises(ValueError, match="pages"):
+        crossval.make_folds(pages.assign(page="one"), 2, page="page")
+
+
+def test_no_epoch_is_left_out(tiny_manifest, tiny_config, tmp_path):
+    config = replace(tiny_config, epochs=4, patience=1)
+    last = crossval.fit_all_epochs(config, tiny_manifest, tmp_path)
+    assert len(pd.read_csv(last.with_name("history.csv"))) == 4
+    assert last == crossval.fit_all_epochs(config, tiny_manifest, tmp_path)

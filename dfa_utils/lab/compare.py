@@ -15,15 +15,13 @@ import pandas as pd
 
 from dfa_utils import metrics
 from dfa_utils.checkpoint import load_checkpoint, runs_folder
-from dfa_utils.config import Config
-from dfa_utils.crossval import left_in, make_folds
+from dfa_utils.crossval import fit_all_epochs, left_in, make_folds
 from dfa_utils.data import scan
 from dfa_utils.evaluate import score_clips
 from dfa_utils.files import write_atomically
 from dfa_utils.lab.recipes import RECIPES
 from dfa_utils.models import Ensemble, count_parameters
 from dfa_utils.robustness import score_conditions
-from dfa_utils.train import fit
 
 DAMAGE = [("noise", 10), ("mp3", 64), ("telephone", 8), ("rerecording", 0.3)]  # a clip goes through one of them
 KEY = ["recipe", "seed", "fold"]
@@ -60,15 +58,18 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def compare(manifest: pd.DataFrame, numbers: pd.Series, recipe: str, seed: int, fold: int, out: Path, folder: Path):
+def compare(
+    manifest: pd.DataFrame, numbers: pd.Series, recipe: str, seed: int, fold: int, out: Path, folder: Path
+) -> None:
     """Add the row of one recipe, seed and fold to the CSV, and its scores to that beside it, unless they are there."""
     rows = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=KEY)
     if ((rows.recipe == recipe) & (rows.seed == seed) & (rows.fold == fold)).any():
         return
     training, unheard = left_in(manifest, numbers, fold), manifest[numbers == fold]
     clips = pd.concat([training.assign(split="training"), unheard.assign(split="validation")])
-    runs = [train(replace(config, seed=seed), clips, folder / f"fold{fold}") for config in RECIPES[recipe]]
-    model = Ensemble([load_checkpoint(run / "last.safetensors")[0] for run in runs])
+    configs = [replace(config, seed=seed) for config in RECIPES[recipe]]
+    runs = [fit_all_epochs(config, clips, folder / f"fold{fold}") for config in configs]
+    model = Ensemble([load_checkpoint(run)[0] for run in runs])
     scores = score_clips(model, unheard).assign(damaged=damaged_scores(model, unheard))
     names = dict(zip(KEY, (recipe, seed, fold), strict=True))
     row = names | figures(scores) | {"parameters": count_parameters(model)}
@@ -77,12 +78,6 @@ def compare(manifest: pd.DataFrame, numbers: pd.Series, recipe: str, seed: int, 
     kept = scores[["path", "label", "system", "speaker", "score", "damaged"]].assign(**names)
     write(table, pd.concat([*known, kept]))
     write(out, pd.concat([rows, pd.DataFrame([row])]))
-
-
-def train(config: Config, clips: pd.DataFrame, folder: Path) -> Path:
-    """The folder of a run in which all epochs were trained: no clip that is judged has a say in the choice of one."""
-    run = folder / f"{config.model}-{config.digest}"
-    return fit(replace(config, patience=config.epochs), clips, run).folder
 
 
 def damaged_scores(model: Ensemble, clips: pd.DataFrame) -> np.ndarray:

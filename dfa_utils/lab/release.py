@@ -16,6 +16,7 @@ import pandas as pd
 
 from dfa_utils.calibrate import calibrate
 from dfa_utils.checkpoint import SHIPPED, load_checkpoint, runs_folder, save_checkpoint
+from dfa_utils.crossval import fit_all_epochs
 from dfa_utils.data import fingerprint, scan
 from dfa_utils.evaluate import save_scores, score_clips
 from dfa_utils.files import write_atomically
@@ -23,7 +24,6 @@ from dfa_utils.inference import Detector
 from dfa_utils.lab.recipes import RECIPES
 from dfa_utils.models import Ensemble
 from dfa_utils.robustness import CLEAN, score_conditions
-from dfa_utils.train import fit
 
 DAMAGE = [
     CLEAN,
@@ -64,11 +64,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def train(manifest: pd.DataFrame, seeds: list[int], folder=None) -> list[Path]:
-    """The last checkpoint of each member and seed; all epochs are trained, so validation chooses none of them."""
+    """The last checkpoint of each member and seed."""
     folder = Path(folder or runs_folder() / "release")
     configs = [replace(config, seed=seed) for seed in seeds for config in RECIPES["release"]]
-    runs = [fit(replace(c, patience=c.epochs), manifest, folder / f"{c.model}-{c.digest}") for c in configs]
-    return [run.folder / "last.safetensors" for run in runs]
+    return [fit_all_epochs(config, manifest, folder) for config in configs]
 
 
 def score(detector: Detector, manifest: pd.DataFrame, root: Path, folder: Path) -> None:
