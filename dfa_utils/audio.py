@@ -78,20 +78,49 @@ def resample_blocks(blocks: Iterable[tuple[torch.Tensor, int]], sample_rate: int
 def windows(blocks: Iterable[torch.Tensor], size: int, hop: int) -> Iterator[tuple[int, torch.Tensor]]:
     """Cut consecutive blocks [T] into windows: (start in samples, window [size]), `hop` samples apart.
 
-    The last window ends where the waveform ends; a waveform shorter than `size` is repeated to fill one window.
+    Only what sounds is cut: the first window begins with the first sample that 16 bits tell from zero, the last one
+    ends with the last, and a pause of digital silence as long as a window parts two sounds. A sound shorter than `size`
+    is repeated to fill one window.
     """
-    held, begin, start = torch.empty(0), 0, 0  # held[0] is sample `begin`; the next window begins at `start`
-    for block in blocks:
-        held = torch.cat([held, block])
-        while start - begin + size <= len(held):
-            held, begin = held[start - begin :], start
-            yield begin, held[:size]
-            start += hop
-    length = begin + len(held)
-    if length < size:
-        yield 0, fit_length(held, size)
-    elif begin + size < length:
-        yield length - size, held[-size:]
+    position, sound = 0, None
+    for block in (part for whole in blocks for part in whole.split(size)):
+        loud = (block.abs() >= SILENCE).nonzero().flatten()  # [N] of the block's samples
+        if sound and position + (int(loud[0]) if len(loud) else len(block)) - sound.end >= size:
+            yield from sound.rest()
+            sound = None
+        if len(loud):
+            skipped = 0 if sound else int(loud[0])
+            sound = sound or _Sound(size, hop, position + skipped)
+            sound.held, sound.end = torch.cat([sound.held, block[skipped:]]), position + int(loud[-1]) + 1
+            yield from sound.windows()
+        elif sound:
+            sound.held = torch.cat([sound.held, block])
+        position += len(block)
+    if sound:
+        yield from sound.rest()
+
+
+class _Sound:
+    """What is between two pauses: held [T] from sample `begin` on, in which the last sound ends at sample `end`."""
+
+    def __init__(self, size: int, hop: int, first: int):
+        self.size, self.hop, self.first = size, hop, first
+        self.held, self.begin, self.next, self.end = torch.empty(0), first, first, first
+
+    def windows(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """The windows that end before `end` and were not cut yet; the samples before the last one are let go."""
+        while self.next + self.size <= self.end:
+            self.held, self.begin = self.held[self.next - self.begin :], self.next
+            yield self.begin, self.held[: self.size]
+            self.next += self.hop
+
+    def rest(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """The last window, unless there is one that ends there; or the whole, repeated, if it is shorter."""
+        held = self.held[: self.end - self.begin]
+        if self.end - self.first < self.size:
+            yield self.first, fit_length(held, self.size)
+        elif self.begin + self.size < self.end:
+            yield self.end - self.size, held[-self.size :]
 
 
 def fit_length(waveform: torch.Tensor, size: int, start: int | None = None) -> torch.Tensor:

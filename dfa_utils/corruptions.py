@@ -208,7 +208,7 @@ def add_offset(waveform: torch.Tensor, offset: float) -> torch.Tensor:
 def prepend_silence(waveform: torch.Tensor, seconds: float, sample_rate: int) -> torch.Tensor:
     """[T] after `seconds` s of digital silence. Raises ValueError unless seconds > 0.
 
-    A detector then sees one window more for each hop of it; windows that hold nothing but silence are not judged.
+    `dfa_utils.audio.windows` passes it over; a detector that cuts recordings in another way would see it.
     """
     _refuse_unless_positive("length", seconds)
     return pad(waveform, (math.ceil(seconds * sample_rate), 0))

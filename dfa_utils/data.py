@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dfa_utils.audio import AudioError, fit_length, is_silent
+from dfa_utils.audio import AudioError, fit_length, is_silent, windows
 from dfa_utils.cache import blocks_of, open_clip
 from dfa_utils.config import Config
 from dfa_utils.corpora import (
@@ -90,8 +90,9 @@ def fingerprint(manifest: pd.DataFrame) -> str:
 class ClipDataset(Dataset):
     """Clips of a manifest as (waveform [clip_samples] float32, label 0 or 1).
 
-    A longer clip is cut: at random when `train`, as a function of (seed, epoch, index) alone, else in the middle. A
-    shorter one is repeated. Raises AudioError for a file that cannot be read.
+    A longer clip is cut: at random when `train`, as a function of (seed, epoch, index) alone, else in the middle. Of
+    the cut, digital silence at either end goes, as in scoring: its length tells data sets apart, not voices. What is
+    too short is repeated. Raises AudioError for a file that cannot be read.
     """
 
     def __init__(self, manifest: pd.DataFrame, config: Config, train: bool = False):
@@ -105,7 +106,9 @@ class ClipDataset(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         clip, size = open_clip(self.paths[index], self.config.sample_rate), self.config.clip_samples
         start = self._start(index, max(len(clip) - size, 0))
-        return fit_length(clip[start : start + size], size), self.labels[index]
+        cut = clip[start : start + size]
+        sounding = (window for _, window in windows([cut], size, size))
+        return next(sounding, fit_length(cut, size)), self.labels[index]
 
     def _start(self, index: int, spare: int) -> int:
         if not self.train or not spare:

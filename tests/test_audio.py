@@ -7,7 +7,7 @@ import torch
 import torchaudio
 from conftest import hiss, tone
 
-from dfa_utils.audio import AudioError, fit_length, has_ffmpeg, is_silent, load_audio, stream_audio, windows
+from dfa_utils.audio import SILENCE, AudioError, fit_length, has_ffmpeg, is_silent, load_audio, stream_audio, windows
 
 M4A = Path(__file__).parent / "tone.m4a"
 rng = np.random.default_rng(0)
@@ -151,16 +151,36 @@ def test_an_mp3_named_wav_is_read(tmp_path):
 @pytest.mark.parametrize("block", [3, 7, 1000])
 @pytest.mark.parametrize("hop", [4, 10, 13])
 def test_windows_cover_everything_in_any_blocks(length, block, hop):
-    wave = torch.arange(length).float()
+    wave = 1 + torch.arange(length).float()
     cut = list(windows(wave.split(block), 10, hop))
     assert all(len(w) == 10 for _, w in cut)
     if length < 10:
         assert [start for start, _ in cut] == [0]
-        assert cut[0][1].tolist() == (list(range(length)) * 10)[:10]
+        assert cut[0][1].tolist() == (wave.tolist() * 10)[:10]
         return
     assert all(torch.equal(w, wave[start : start + 10]) for start, w in cut)
     assert [start for start, _ in cut][: 1 + (length - 10) // hop] == list(range(0, length - 9, hop))
     assert cut[-1][0] == length - 10
+
+
+@pytest.mark.parametrize("length", [5, 10, 16, 33])
+@pytest.mark.parametrize("block", [3, 7, 1000])
+@pytest.mark.parametrize("silence", [1, 4, 25])
+def test_digital_silence_around_a_sound_moves_its_windows_and_changes_none(length, block, silence):
+    wave, nothing = 1 + torch.arange(length).float(), torch.full((silence,), SILENCE / 2)
+    cut = list(windows([wave], 10, 4))
+    padded = list(windows(torch.cat([nothing, wave, nothing]).split(block), 10, 4))
+    assert [start for start, _ in padded] == [silence + start for start, _ in cut]
+    assert all(torch.equal(w, v) for (_, w), (_, v) in zip(padded, cut, strict=True))
+
+
+@pytest.mark.parametrize("block", [3, 7, 1000])
+def test_a_pause_as_long_as_a_window_parts_two_sounds_and_a_shorter_one_does_not(block):
+    wave = torch.ones(12)
+    for pause, starts in ((9, [0, 4, 8, 12, 16, 20, 23]), (10, [0, 2, 22, 24]), (50, [0, 2, 62, 64])):
+        blocks = torch.cat([wave, torch.zeros(pause), wave]).split(block)
+        assert [start for start, _ in windows(blocks, 10, 4)] == starts
+    assert list(windows(torch.zeros(100).split(block), 10, 4)) == []
 
 
 def test_fit_length_cuts_in_the_middle_and_repeats():

@@ -105,6 +105,17 @@ def test_the_dataset_cuts_and_repeats(tiny_manifest):
         assert label == tiny_manifest.label[0]
 
 
+def test_digital_silence_around_a_clip_is_not_trained_on(tmp_path, tiny_config):
+    sound, size = tone(np.random.default_rng(0), seconds=0.1), tiny_config.clip_samples
+    silence = np.zeros((size - len(sound)) // 2)
+    for name, samples in (("a.wav", sound), ("b.wav", np.concatenate([silence, sound, silence]))):
+        soundfile.write(tmp_path / name, samples, 16_000)
+    manifest = pd.DataFrame({"path": [str(tmp_path / name) for name in ("a.wav", "b.wav")], "label": [0, 0]})
+    bare, padded = (wave for wave, _ in ClipDataset(manifest, tiny_config, train=True))
+    assert bare.any()
+    assert torch.equal(bare, padded)
+
+
 def test_crops_follow_from_seed_epoch_and_index(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(np.random.default_rng(0), seconds=3), 16_000)
     manifest = pd.DataFrame({"path": [str(tmp_path / "a.wav")], "label": [0]})
