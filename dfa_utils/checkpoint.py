@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from dfa_utils.config import Config
 from dfa_utils.files import write_atomically
@@ -14,7 +15,7 @@ from dfa_utils.models import Detecting, Ensemble, build_model
 
 SHIPPED = Path(__file__).parent / "weights" / "detector.safetensors"
 TRAINING_STATE = "optimizer."  # tensors under this prefix belong to the training loop, not to the detector
-FRONT_END = "front_end."  # tensors of this name follow from the config and are not stored
+FRONT_END = "front_ends."  # tensors of this name follow from the config and are not stored
 
 
 class CheckpointError(ValueError):
@@ -28,14 +29,26 @@ def runs_folder() -> Path:
     return Path(os.environ.get("DFA_RUNS", home / "runs"))
 
 
-def save_checkpoint(path, model: Detecting, info: dict, tensors: dict | None = None) -> None:
-    """Write model, config (of an ensemble all), `info` (what JSON can hold) and further `tensors` atomically."""
-    learnt = {name: value for name, value in model.state_dict().items() if FRONT_END not in name}
-    state = {name: value.detach().cpu().contiguous() for name, value in learnt.items()} | (tensors or {})
+def save_checkpoint(path, model: Detecting, info: dict, tensors: dict | None = None, compact: bool = False) -> None:
+    """Write model, config (of an ensemble all), `info` (what JSON can hold) and further `tensors` atomically.
+
+    With `compact`, a tensor of the model that half precision holds exactly (see `round_to_half`) is stored in it.
+    """
+    learnt = {name: value.detach().cpu().contiguous() for name, value in _learnt(model).items()}
+    if compact:
+        learnt = {name: value.half() if _fits_half(value) else value for name, value in learnt.items()}
+    state = learnt | (tensors or {})
     header = {"config": model.config.to_json(), "info": json.dumps(info)}
     if isinstance(model, Ensemble):
         header["members"] = json.dumps([member.config.to_json() for member in model.members])
     write_atomically(path, save(state, metadata=header))
+
+
+def round_to_half(model: nn.Module) -> None:
+    """Round what was learnt to half precision, in place; the model goes on computing in its own."""
+    for value in _learnt(model).values():
+        if value.is_floating_point():
+            value.copy_(value.half())
 
 
 def load_checkpoint(path, device="cpu") -> tuple[Detecting, dict]:
@@ -60,6 +73,15 @@ def restore(model: Detecting, tensors: dict[str, torch.Tensor]) -> None:
     learnt = {name: value for name, value in tensors.items() if not name.startswith(TRAINING_STATE)}
     fixed = {name: value for name, value in model.state_dict().items() if FRONT_END in name}
     model.load_state_dict(fixed | learnt)
+
+
+def _learnt(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors that do not follow from the config."""
+    return {name: value for name, value in model.state_dict().items() if FRONT_END not in name}
+
+
+def _fits_half(value: torch.Tensor) -> bool:
+    return value.is_floating_point() and torch.equal(value.half().to(value), value)
 
 
 def _build(header: dict[str, str]) -> Detecting:
