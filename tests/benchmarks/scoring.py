@@ -1,4 +1,7 @@
-"""(d) Scoring 2 s clips with the default CNN: from files (decode included) and from memory; threads and batch size."""
+"""(d) Scoring 2 s clips with the default CNN: from files (decode included) and from memory; threads and batch size.
+
+Beside it, what the released detector takes for the same clips.
+"""
 
 from common import make_clips, scratch, threads, time_in_turns, write
 
@@ -8,11 +11,13 @@ from dfa_utils.inference import Detector
 from dfa_utils.models import build_model, fuse_for_scoring, score_windows
 
 COUNT, config = 512, Config()
+RELEASED = "time, released detector / default CNN"
 
 with scratch() as folder:
     paths = make_clips(folder, COUNT).path[:COUNT].tolist()
     waves = [load_audio(path) for path in paths]
     detector, scorer = Detector(build_model(), {}), fuse_for_scoring(build_model())
+    released = fuse_for_scoring(Detector.load().model)
     figures = {}
     for number in (1, 2):
         with threads(number):
@@ -22,7 +27,11 @@ with scratch() as folder:
                 ways[f"files, {setting}"] = lambda size=size: list(detector.predict_files(paths, size))
                 batches = [waves[start : start + size] for start in range(0, COUNT, size)]
                 ways[f"memory, {setting}"] = lambda batches=batches: [score_windows(scorer, b) for b in batches]
-            for name, seconds in time_in_turns(ways).items():
+            ways[RELEASED] = lambda batches=batches: [score_windows(released, b) for b in batches]  # those of 32
+            taken = time_in_turns(ways)
+            ratio = taken.pop(RELEASED) / taken[f"memory, {number} thread{'s'[: number - 1]}, batch 32"]
+            figures[f"{RELEASED}, {number} thread{'s'[: number - 1]}"] = round(ratio, 2)
+            for name, seconds in taken.items():
                 figures[f"{name} (clips a second)"] = round(COUNT / seconds)
                 figures[f"{name} (times real time)"] = round(COUNT * config.clip_seconds / seconds)
     write("scoring", figures)

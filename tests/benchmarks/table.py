@@ -33,6 +33,10 @@ def rows() -> list[tuple[str, str]]:
         ("scoring files, decoding included, clips a second", listed(scoring, " (clips a second)", "files, ")),
         ("scoring from memory, clips a second", listed(scoring, " (clips a second)", "memory, ")),
         (
+            "released detector, time against the default CNN",
+            "; ".join(f"{name.split(', ')[-1]} {scoring[name]}" for name in scoring if "released" in name),
+        ),
+        (
             "convolutions and FFT, share of the time",
             f"training {training['convolution and FFT']:.0f} %, scoring {judging['convolution and FFT']:.0f} %",
         ),
