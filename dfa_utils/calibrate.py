@@ -39,13 +39,13 @@ def fit_calibration(labels, scores) -> tuple[float, float]:
     ValueError unless both classes are there.
     """
     metrics.eer(labels, scores)  # which checks labels and scores
-    fitted = LogisticRegression(C=np.inf, class_weight="balanced").fit(_logit(scores)[:, None], np.asarray(labels))
+    fitted = LogisticRegression(C=np.inf, class_weight="balanced").fit(logit(scores)[:, None], np.asarray(labels))
     return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
 
 
 def apply_calibration(scores, slope: float, offset: float) -> np.ndarray:
     """Scores P(fake) [N] after `slope` and `offset` on their logits."""
-    return 1 / (1 + np.exp(-(slope * _logit(scores) + offset)))
+    return 1 / (1 + np.exp(-(slope * logit(scores) + offset)))
 
 
 def uncertain_band(labels, scores, threshold: float, doubt: float = DOUBT) -> tuple[float, float]:
@@ -61,6 +61,7 @@ def uncertain_band(labels, scores, threshold: float, doubt: float = DOUBT) -> tu
     return min(low, threshold), max(high, threshold)
 
 
-def _logit(scores) -> np.ndarray:
+def logit(scores) -> np.ndarray:
+    """log(p / (1 - p)) of scores P(fake), kept away from 0 and 1."""
     p = np.clip(np.asarray(scores, dtype=float), EDGE, 1 - EDGE)
     return np.log(p / (1 - p))

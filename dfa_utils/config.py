@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 SCALES = ("mel", "linear")
 MAY_BE_ZERO = {"f_min", "dropout", "weight_decay", "seed", "augment", "mask_bands", "mask_frames"}
+VIEW = ("n_fft", "hop_length", "n_mels", "f_min", "f_max")  # what tells one of a detector's spectrograms from another
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Config:
     f_max: float = 8_000.0  # Hz; vocoders leave much of their trace high up
     top_db: float = 80.0  # dB; what lies further below a clip's loudest point is floored
     db_scale: float = 20.0  # dB; divides the mean-free spectrogram, so that the network sees values of about 1
+    views: tuple[tuple[float, ...], ...] = ()  # further spectrograms, if the model takes them; each the values of VIEW
 
     # Network
     model: str = "cnn"  # a name in dfa_utils.models.BACK_ENDS
@@ -53,6 +55,7 @@ class Config:
     def __post_init__(self):
         object.__setattr__(self, "channels", tuple(self.channels))
         object.__setattr__(self, "augment", tuple((str(name), float(share)) for name, share in self.augment))
+        object.__setattr__(self, "views", tuple(map(tuple, self.views)))
         for field in fields(self):
             self._check(field.name, getattr(self, field.name))
         if not self.f_min < self.f_max <= self.sample_rate / 2:
@@ -61,17 +64,28 @@ class Config:
             raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {self.scale!r}")
         if self.batch_size % 2:
             raise ValueError(f"batch_size must be even (half real, half fake), got {self.batch_size}")
+        if any(len(view) != len(VIEW) for view in self.views):
+            raise ValueError(f"each of views must be ({', '.join(VIEW)}), got {self.views}")
+        self.spectrograms  # noqa: B018 -- each is checked as it is made
 
     @staticmethod
     def _check(name, value):
         may_be_zero = name in MAY_BE_ZERO
         if name == "augment":
             value = tuple(share for _, share in value)
+        if name == "views":
+            return
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, str):
                 continue
             if not math.isfinite(number) or number < 0 or (number == 0 and not may_be_zero):
                 raise ValueError(f"{name} must be {'at least' if may_be_zero else 'above'} 0, got {value}")
+
+    @property
+    def spectrograms(self) -> "list[Config]":
+        """The settings of each spectrogram that the detector sees, without further views."""
+        views = [dict(zip(VIEW, view, strict=True)) for view in self.views]
+        return [replace(self, views=(), **view) for view in [{}, *views]] if views else [self]
 
     @property
     def clip_samples(self) -> int:

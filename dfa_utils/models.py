@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchaudio.functional import compute_deltas, create_dct
 
 from dfa_utils.audio import is_silent
-from dfa_utils.config import Config
+from dfa_utils.config import VIEW, Config
 from dfa_utils.features import LogMel, SpecAugment, standardise
 
 
@@ -56,32 +56,45 @@ class CNN(nn.Module):
 
 
 class Statistics(nn.Module):
-    """Spectrogram [B, 1, n_mels, frames] -> logits [B, 2] (real, fake), from how much its cepstrum moves, and no more.
+    """Spectrograms [B, 1, n_mels, frames], one a view -> logits [B, 2] (real, fake), from how much their cepstra move.
 
     The standard deviations over time, as logarithms, of all cepstral coefficients and of their first and second
-    differences (over linear bands: LFCC, as in the baselines of ASVspoof) go through one linear layer. When and in
-    which order things sound is lost, and with it most of what could be learnt by heart.
+    differences (over linear bands: LFCC, as in the baselines of ASVspoof) go through one hidden layer. When and in
+    which order things sound is lost, and with it most of what could be learnt by heart. Short and long windows see
+    different things: views with several n_fft tell more than one.
     """
 
     def __init__(self, config: Config):
         super().__init__()
-        self.register_buffer("cosines", create_dct(config.n_mels, config.n_mels, "ortho").T.contiguous())
-        self.normalise = nn.BatchNorm1d(3 * config.n_mels, affine=False)
-        self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(3 * config.n_mels, 2)
+        sizes = [view.n_mels for view in config.spectrograms]
+        for i, size in enumerate(sizes):
+            self.register_buffer(f"cosines{i}", create_dct(size, size, "ortho").T.contiguous(), persistent=False)
+        self.normalise = nn.BatchNorm1d(3 * sum(sizes), affine=False)
+        self.layers = nn.Sequential(
+            nn.Dropout(config.dropout),
+            nn.Linear(3 * sum(sizes), config.channels[-1]),
+            nn.ReLU(inplace=True),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.channels[-1], 2),
+        )
 
-    def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(spectrogram.device.type, enabled=False):
-            cepstrum = self.cosines @ spectrogram.squeeze(1).float()  # [B, n_mels, frames]
-            moving = [cepstrum, compute_deltas(cepstrum), compute_deltas(compute_deltas(cepstrum))]
-            spread = torch.cat([x.std(dim=2, correction=0) for x in moving], dim=1)  # [B, 3 * n_mels]
-            return self.head(self.dropout(self.normalise(spread.clamp_min(LEAST_SPREAD).log())))
+    def forward(self, *spectrograms: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(spectrograms[0].device.type, enabled=False):
+            spread = torch.cat([self.spread(i, view.float()) for i, view in enumerate(spectrograms)], dim=1)
+            return self.layers(self.normalise(spread))
+
+    def spread(self, i: int, spectrogram: torch.Tensor) -> torch.Tensor:
+        """How much the cepstrum of view i moves: [B, 1, n_mels, frames] -> [B, 3 * n_mels]."""
+        cepstrum = self.get_buffer(f"cosines{i}") @ spectrogram.squeeze(1)  # [B, n_mels, frames]
+        moving = [cepstrum, compute_deltas(cepstrum), compute_deltas(compute_deltas(cepstrum))]
+        return torch.cat([x.std(dim=2, correction=0) for x in moving], dim=1).clamp_min(LEAST_SPREAD).log()
 
 
 BACK_ENDS = {"cnn": CNN, "statistics": Statistics}
 LEAST_SPREAD = 1e-3  # of a cepstral coefficient over time, in units of db_scale
 WINDOW = ("sample_rate", "clip_seconds", "hop_seconds")  # what the members of an ensemble agree in
-VIEW = ("n_fft", "hop_length", "n_mels", "scale", "f_min", "f_max", "top_db", "db_scale")  # what makes a front end
+ADVICE = 2.0  # how far an ensemble's advisers can move its logit at most
+FRONT_END = (*VIEW, "scale", "top_db", "db_scale")  # what makes a front end
 
 
 class Detecting(nn.Module):
@@ -101,45 +114,67 @@ class Detecting(nn.Module):
 class SpectrogramDetector(Detecting):
     """Front end and back end in one: waveform [B, T] at config.sample_rate Hz -> logits [B, 2] (real, fake).
 
-    The weights lie channels last in memory, as the processors' kernels want them: twice as fast on a CPU.
+    The weights lie channels last in memory, as the processors' kernels want them: twice as fast on a CPU. Raises
+    ValueError for a back end that cannot take the config's number of views.
     """
 
     def __init__(self, config: Config):
         super().__init__()
+        if config.views and config.model != "statistics":
+            raise ValueError(f"the model {config.model!r} looks at one spectrogram; leave `views` empty")
         self.config = config
-        self.front_end = LogMel(config)
+        self.front_ends = nn.ModuleList(LogMel(view) for view in config.spectrograms)
         self.mask = SpecAugment(config.mask_bands, config.mask_frames)
         self.back_end = BACK_ENDS[config.model](config).to(memory_format=torch.channels_last)
 
+    @property
+    def front_end(self) -> LogMel:
+        """The front end of the first spectrogram; most detectors have no other."""
+        return self.front_ends[0]
+
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        db = self.front_end(waveform)  # [B, 1, n_mels, frames]
-        return self.back_end(self.mask(standardise(db, self.config.db_scale)))  # [B, 2]
+        return self.judge([standardise(front_end(waveform), self.config.db_scale) for front_end in self.front_ends])
+
+    def judge(self, spectrograms: list[torch.Tensor]) -> torch.Tensor:
+        """Logits [B, 2] from the standardised spectrograms [B, 1, n_mels, frames], one a view."""
+        return self.back_end(*map(self.mask, spectrograms))
 
 
 class Ensemble(Detecting):
-    """Several detectors of one sample rate and window: the mean of their logits, then a calibration of it.
+    """Several detectors of one sample rate and window, of which some lead and the others advise.
 
-    `calibration` [2], a slope and an offset, turns the logit of P(fake) into one that can be believed (see
-    `dfa_utils.calibrate`). Members with the same front end share its work. `config` is the first member's. Raises
-    ValueError for members that cut recordings into other windows.
+    The logit of P(fake) is the mean of the leaders', plus ADVICE times the hyperbolic tangent of the advisers' mean,
+    which decides where the leaders are undecided and cannot outvote them elsewhere. `leads` [members] says who leads
+    (None: all, and it is the mean of all). `calibration` [2], a slope and an offset, turns that logit into one that can
+    be believed (see `dfa_utils.calibrate`). Members with the same front end share its work. `config` is the first
+    member's. Raises ValueError for members that cut recordings into other windows, and where none leads.
     """
 
-    def __init__(self, members: Sequence[SpectrogramDetector]):
+    def __init__(self, members: Sequence[SpectrogramDetector], leads: Sequence[bool] | None = None):
         super().__init__()
         self.members, self.config = nn.ModuleList(members), members[0].config
+        self.register_buffer("leads", torch.tensor([True] * len(members) if leads is None else leads))
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
+        if len(self.leads) != len(members) or not self.leads.any():
+            raise ValueError(f"of {len(members)} members at least one must lead, got {self.leads.tolist()}")
         if len({tuple(getattr(member.config, name) for name in WINDOW) for member in members}) > 1:
             raise ValueError(f"members of an ensemble must agree in {', '.join(WINDOW)}")
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        views, logits = {}, []
+        seen, logits = {}, []
         for member in self.members:
-            key = tuple(getattr(member.config, name) for name in VIEW)
-            if key not in views:
-                views[key] = standardise(member.front_end(waveform), member.config.db_scale)
-            logits.append(member.back_end(member.mask(views[key])))
+            keys = [tuple(getattr(view, name) for name in FRONT_END) for view in member.config.spectrograms]
+            for key, front_end in zip(keys, member.front_ends, strict=True):
+                if key not in seen:
+                    seen[key] = standardise(front_end(waveform), member.config.db_scale)
+            logits.append(member.judge([seen[key] for key in keys]).diff(dim=1))
+        logits = torch.cat(logits, dim=1)  # [B, members]: of P(fake)
+        logit = logits[:, self.leads].mean(dim=1)
+        if not self.leads.all():
+            logit = logit + ADVICE * logits[:, ~self.leads].mean(dim=1).tanh()
         slope, offset = self.calibration
-        return torch.stack(logits).mean(dim=0) * slope + torch.stack([-offset, offset]) / 2  # [B, 2]
+        logit = slope * logit + offset
+        return torch.stack([-logit, logit], dim=1) / 2  # [B, 2]
 
 
 def fuse_for_scoring(model: Detecting) -> Detecting:

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from dfa_utils.config import Config
-from dfa_utils.models import Ensemble, build_model, count_parameters, fuse_for_scoring, score_windows
+from dfa_utils.features import standardise
+from dfa_utils.models import ADVICE, Ensemble, build_model, count_parameters, fuse_for_scoring, score_windows
 
 generator = torch.Generator().manual_seed(0)
 
@@ -103,16 +104,54 @@ def test_windows_are_scored_in_order_and_silence_is_not(model):
         assert scores[i] == pytest.approx(float(model.predict_proba(waves[i : i + 1])[0, 1]), abs=1e-5)
 
 
+def ask(models, waves):
+    """The logits of P(fake), [models, B]."""
+    return torch.stack([model(waves).diff(dim=1)[:, 0] for model in models])
+
+
 def test_an_ensemble_gives_the_mean_of_the_logits():
     wide, narrow = Config(n_mels=20, channels=(4, 4)), Config(n_mels=16, channels=(4, 4), scale="linear", f_min=4_000.0)
     members = [build_model(config=replace(config, seed=seed)).eval() for config in (wide, narrow) for seed in (1, 2)]
     waves = torch.randn(3, 8_000, generator=generator)
-    whole = Ensemble(members).eval()
-    assert torch.allclose(whole(waves), torch.stack([member(waves) for member in members]).mean(dim=0), atol=1e-6)
+    whole, mean = Ensemble(members).eval(), ask(members, waves).mean(dim=0)
+    assert torch.allclose(ask([whole], waves)[0], mean, atol=1e-6)
     assert torch.allclose(fuse_for_scoring(whole)(waves), whole(waves), atol=1e-4)
     whole.calibration.copy_(torch.tensor([2.0, -0.5]))
-    difference = torch.stack([member(waves) for member in members]).mean(dim=0).diff(dim=1)
-    assert torch.allclose(whole(waves).diff(dim=1), 2 * difference - 0.5, atol=1e-6)
+    assert torch.allclose(ask([whole], waves)[0], 2 * mean - 0.5, atol=1e-6)
+
+
+def test_advisers_move_the_leaders_so_far_and_no_further():
+    members = [build_model(config=Config(n_mels=20, channels=(4, 4), seed=seed)).eval() for seed in (1, 2, 3)]
+    waves, sure = torch.randn(3, 8_000, generator=generator), torch.tensor([0.0, 50.0])
+    whole = Ensemble(members, [True, False, False]).eval()
+    leader, *advisers = ask(members, waves)
+    assert torch.allclose(ask([whole], waves)[0], leader + ADVICE * torch.stack(advisers).mean(dim=0).tanh(), atol=1e-6)
+    members[1].back_end.head.bias.data.copy_(sure)
+    assert torch.allclose(ask([whole], waves)[0], leader + ADVICE, atol=1e-6)
+    with pytest.raises(ValueError, match="at least one must lead"):
+        Ensemble(members, [False] * 3)
+
+
+def test_statistics_see_every_view_and_not_the_order():
+    config = Config(
+        model="statistics", n_mels=20, scale="linear", channels=(4, 8), views=((128, 40, 10, 3_000.0, 8_000.0),)
+    )
+    model = build_model(config=config).eval()
+    assert [front_end.mel.n_mels for front_end in model.front_ends] == [20, 10]
+    waves = torch.randn(3, 8_000, generator=generator)
+    seen = [standardise(front_end(waves), config.db_scale) for front_end in model.front_ends]
+    assert torch.equal(model(waves), model.judge(seen))
+    assert torch.allclose(model.judge([view.flip(3) for view in seen]), model.judge(seen), atol=1e-5)
+    for i in range(2):
+        other = [view * (1.5 if i == j else 1) for j, view in enumerate(seen)]
+        assert not torch.allclose(model.judge(other), model.judge(seen), atol=1e-3)
+    both = Ensemble([model, build_model(config=replace(config, views=())).eval()]).eval()
+    assert torch.allclose(ask([both], waves)[0], ask(both.members, waves).mean(dim=0), atol=1e-6)
+
+
+def test_a_network_that_sees_one_spectrogram_takes_no_views():
+    with pytest.raises(ValueError, match=r"cnn.*views"):
+        build_model(config=Config(views=((128, 40, 10, 3_000.0, 8_000.0),)))
 
 
 def test_members_must_cut_recordings_alike():

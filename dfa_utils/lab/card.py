@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dfa_utils import metrics
+from dfa_utils.calibrate import logit
 from dfa_utils.checkpoint import SHIPPED
 from dfa_utils.evaluate import by_condition, clusters_of, load_scores, parts_of, summarise
 from dfa_utils.files import write_atomically
@@ -35,13 +36,15 @@ def tables(folder: Path) -> str:
     scores, threshold = load_scores(folder / "scores.csv")
     damage = pd.read_csv(folder / "damage.csv").set_index("path")
     testing = scores[scores.split == "testing"].set_index("path")
-    low, high = Detector.load(folder / SHIPPED.name).uncertain
+    band = Detector.load(folder / SHIPPED.name).uncertain
     parts = {
-        "Splits": splits(scores, threshold, (low, high)),
-        "Damage, on `testing`": damaged(testing, damage, threshold),
+        "Splits": splits(scores, threshold, band),
+        "Damage, on `testing`": damaged(testing, damage, threshold, band),
         "What must not change a score, on `testing`": shifts(damage),
         "Fakes of `testing` by system": systems(scores[scores.split == "testing"], threshold),
-        "Leave systems and pages out": summary(pd.read_csv(folder / "compare.csv")).pipe(percent),
+        "Leave systems and pages out": left_out(
+            pd.read_csv(folder / "compare.csv"), pd.read_csv(folder / "compare_scores.csv", keep_default_na=False)
+        ),
     }
     return "\n\n".join(f"**{title}**\n\n{markdown(table)}" for title, table in parts.items()) + "\n"
 
@@ -55,9 +58,13 @@ def splits(scores: pd.DataFrame, threshold: float, band: tuple[float, float]) ->
     return kept.join(table[["auc", "cllr", "min_cllr"]].astype(float).round(3).map("{:.3f}".format))
 
 
-def damaged(testing: pd.DataFrame, damage: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """EER of each condition with its 95 % interval by speaker and system, and HTER at the stored threshold."""
-    rows = {}
+def damaged(testing: pd.DataFrame, damage: pd.DataFrame, threshold: float, band: tuple[float, float]) -> pd.DataFrame:
+    """One row a condition: EER with its 95 % interval by speaker and system, HTER at the stored threshold, verdicts.
+
+    `uncertain` is the share of clips that are called so; `accused` that of the reals called fake, `missed` that of the
+    fakes called real.
+    """
+    rows, (below, above) = {}, band
     for name, values in damage.items():
         labels, clusters = testing.label.loc[damage.index], clusters_of(testing.loc[damage.index])
         low, high = metrics.clustered_interval(metrics.eer_rate, labels, values, clusters, n=500)
@@ -66,6 +73,9 @@ def damaged(testing: pd.DataFrame, damage: pd.DataFrame, threshold: float) -> pd
             "low": low,
             "high": high,
             "hter": metrics.hter(labels, values, threshold),
+            "uncertain": values.between(below, above, inclusive="left").mean(),
+            "accused": (values[labels == 0] >= above).mean(),
+            "missed": (values[labels == 1] < below).mean(),
         }
     return percent(pd.DataFrame(rows).T)
 
@@ -81,6 +91,40 @@ def systems(testing: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Clips of each system, and the share that is missed with its interval (Wilson); the most missed first."""
     table = by_condition(testing[testing.label == 1], threshold, "system")
     return table[["clips"]].astype(str).join(percent(table[["wrong", "low", "high"]]))
+
+
+def left_out(rows: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """One row a recipe: mean EER over folds and seeds with its interval, that of each seed, that of all averaged.
+
+    `low` and `high` bound the 95 % interval by speaker and system, `best` and `worst` are the seeds' means;
+    `averaged` is the mean over folds of the EER of the mean logit over the seeds; `damaged` is `eer` on damaged clips.
+    """
+    table = {}
+    for recipe, part in summary(rows).iterrows():
+        names = [f"{recipe} {seed}" for seed in sorted(rows.seed[rows.recipe == recipe])]
+        values = scores[list(dict.fromkeys(names))].astype(float).to_numpy()  # [N, seeds]
+        judged, rows_of = np.column_stack([values, scores.fold]), np.arange(len(scores))  # [N, seeds + 1], [N]
+        low, high = metrics.clustered_interval(
+            lambda labels, drawn, judged=judged: _mean_rate(labels, judged[drawn.astype(int)]),
+            scores.label,
+            rows_of,
+            clusters_of(scores),
+            n=200,
+        )
+        table[recipe] = {"eer": part.eer, "low": low, "high": high, "best": part.low, "worst": part.high}
+        averaged = np.column_stack([logit(values).mean(axis=1), scores.fold])
+        table[recipe] |= {"averaged": _mean_rate(scores.label, averaged), "damaged": part.damaged, "seeds": part.seeds}
+    return percent(pd.DataFrame(table).T)
+
+
+def _mean_rate(labels, judged) -> float:
+    """Mean EER over the folds, in the last column of `judged`, and over the columns of scores before it.
+
+    A fold of which a draw left one class alone has no say.
+    """
+    labels, (*columns, folds) = np.asarray(labels), np.asarray(judged).T
+    parts = [part for part in (folds == fold for fold in np.unique(folds)) if len(set(labels[part])) == 2]
+    return float(np.mean([metrics.eer_rate(labels[part], scores[part]) for part in parts for scores in columns]))
 
 
 def percent(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,13 +1,14 @@
 """Recipes against each other: python -m dfa_utils.lab.compare --data ROOT --out CSV.
 
 Each recipe is trained without some systems, speakers and pages, and judged on these alone, once clean and once
-damaged. A row of the CSV is one (recipe, seed, fold). Rows that are there are not computed again, and a training that
-was stopped goes on where it was.
+damaged. A row of the CSV is one (recipe, seed, fold); the clips' scores stand beside it in NAME_scores.csv, a column
+for each (recipe, seed), clean and damaged. Rows that are there are not computed again, and a training that was stopped
+goes on where it was.
 """
 
 import argparse
+import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from dfa_utils.robustness import score_conditions
 
 DAMAGE = [("noise", 10), ("mp3", 64), ("telephone", 8), ("rerecording", 0.3)]  # a clip goes through one of them
 KEY = ["recipe", "seed", "fold"]
+CLIP = ["path", "label", "system", "speaker", "fold"]  # columns of the table of scores, before those of the recipes
 
 
 def main(arguments=None) -> int:
@@ -35,10 +37,14 @@ def main(arguments=None) -> int:
     page = options.page if options.page in manifest else None
     numbers = make_folds(manifest, options.folds, page=page)
     out, folder = Path(options.out), Path(options.runs or runs_folder() / "compare")
+    clips = manifest.assign(path=names_of(manifest, Path(options.data)), fold=numbers)[CLIP]
     for seed in options.seeds:
         for fold in range(options.folds):
             for recipe in options.recipes:
-                compare(manifest, numbers, recipe, seed, fold, out, folder)
+                if not known(out, recipe, seed, fold):
+                    scores, parameters = judge(manifest, numbers, recipe, seed, fold, folder)
+                    add_scores(out.with_name(f"{out.stem}_scores.csv"), clips, f"{recipe} {seed}", scores)
+                    add_row(out, dict(zip(KEY, (recipe, seed, fold), strict=True)) | figures(scores) | parameters)
     print(summary(pd.read_csv(out)).to_string(float_format="{:.3f}".format))
     return 0
 
@@ -58,26 +64,22 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def compare(
-    manifest: pd.DataFrame, numbers: pd.Series, recipe: str, seed: int, fold: int, out: Path, folder: Path
-) -> None:
-    """Add the row of one recipe, seed and fold to the CSV, and its scores to that beside it, unless they are there."""
+def known(out: Path, recipe: str, seed: int, fold: int) -> bool:
+    """Whether the CSV has the row."""
     rows = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=KEY)
-    if ((rows.recipe == recipe) & (rows.seed == seed) & (rows.fold == fold)).any():
-        return
+    return bool(((rows.recipe == recipe) & (rows.seed == seed) & (rows.fold == fold)).any())
+
+
+def judge(
+    manifest: pd.DataFrame, numbers: pd.Series, recipe: str, seed: int, fold: int, folder: Path
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The fold's clips with the columns score and damaged, by a detector that never heard their like; and its size."""
     training, unheard = left_in(manifest, numbers, fold), manifest[numbers == fold]
     clips = pd.concat([training.assign(split="training"), unheard.assign(split="validation")])
-    configs = [replace(config, seed=seed) for config in RECIPES[recipe]]
-    runs = [fit_all_epochs(config, clips, folder / f"fold{fold}") for config in configs]
-    model = Ensemble([load_checkpoint(run)[0] for run in runs])
+    runs = [fit_all_epochs(config, clips, folder / f"fold{fold}") for config in RECIPES[recipe].members(seed)]
+    model = Ensemble([load_checkpoint(run)[0] for run in runs], RECIPES[recipe].roles)
     scores = score_clips(model, unheard).assign(damaged=damaged_scores(model, unheard))
-    names = dict(zip(KEY, (recipe, seed, fold), strict=True))
-    row = names | figures(scores) | {"parameters": count_parameters(model)}
-    table = out.with_name(f"{out.stem}_scores.csv")
-    known = [pd.read_csv(table, keep_default_na=False)] if table.exists() else []
-    kept = scores[["path", "label", "system", "speaker", "score", "damaged"]].assign(**names)
-    write(table, pd.concat([*known, kept]))
-    write(out, pd.concat([rows, pd.DataFrame([row])]))
+    return scores, {"parameters": count_parameters(model)}
 
 
 def damaged_scores(model: Ensemble, clips: pd.DataFrame) -> np.ndarray:
@@ -111,9 +113,35 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("eer")
 
 
-def write(path: Path, table: pd.DataFrame) -> None:
+def names_of(manifest: pd.DataFrame, root: Path) -> list[str]:
+    """The clips' paths below `root`, with forward slashes."""
+    return [Path(os.path.relpath(path, root)).as_posix() for path in manifest.path]
+
+
+def add_scores(path: Path, clips: pd.DataFrame, name: str, scores: pd.DataFrame) -> None:
+    """Put the scores, clean and damaged, into the columns `name` of the table of all clips, and save it.
+
+    `scores` has the index of its clips in `clips`. Raises ValueError where the file is of other clips or folds.
+    """
+    table = pd.read_csv(path, keep_default_na=False) if path.exists() else clips
+    if list(table.path) != list(clips.path) or list(table.fold) != list(clips.fold):
+        raise ValueError(f"{path} holds the scores of other clips or folds; choose another name")
+    table = table.set_axis(clips.index)
+    for column, values in ((name, scores.score), (f"{name} damaged", scores.damaged)):
+        table[column] = pd.to_numeric(table.get(column, pd.Series(np.nan, table.index)))
+        table.loc[scores.index, column] = values
+    write(path, table, "%.4f")
+
+
+def add_row(path: Path, row: dict) -> None:
+    """Append a row to the CSV."""
+    rows = [pd.read_csv(path)] if path.exists() else []
+    write(path, pd.concat([*rows, pd.DataFrame([row])]), "%.6g")
+
+
+def write(path: Path, table: pd.DataFrame, digits: str) -> None:
     """The table as CSV, atomically."""
-    write_atomically(path, table.to_csv(index=False, float_format="%.6g").encode(errors="backslashreplace"))
+    write_atomically(path, table.to_csv(index=False, float_format=digits).encode(errors="backslashreplace"))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
-"""The recipes that were compared, as far as the package can train them, and the one that is released.
-
-A recipe is the configs of the detectors whose logits are averaged. All have the same number of epochs.
-"""
+"""The recipes that were compared, as far as the package can train them, and the one that is released."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from dfa_utils.config import Config
 
@@ -22,7 +20,16 @@ CHANNELS = (
 PLAIN = Config(epochs=12)
 WIDE = replace(PLAIN, scale="linear")  # 20 Hz to 8 kHz
 HIGH = replace(WIDE, n_mels=56, f_min=4_000.0, f_max=7_500.0)  # where vocoders differ most from what they imitate
-MOVING = replace(HIGH, model="statistics", n_mels=48, f_min=4_500.0)
+MOVING = replace(
+    WIDE,
+    model="statistics",
+    dropout=0.4,
+    epochs=16,
+    n_mels=48,
+    f_min=4_500.0,
+    f_max=7_500.0,
+    views=((128, 40, 20, 4_000.0, 7_500.0), (1024, 160, 64, 4_500.0, 7_500.0), (128, 40, 24, 20.0, 4_500.0)),
+)  # the same band seen through three windows, and the rest through the shortest
 
 
 def augmented(config: Config) -> Config:
@@ -31,12 +38,30 @@ def augmented(config: Config) -> Config:
     return replace(config, augment=CHANNELS, **masks)
 
 
+class Recipe(NamedTuple):
+    """The configs of the detectors that are put together; see `dfa_utils.models.Ensemble` for who leads and advises."""
+
+    leads: tuple[Config, ...]
+    advises: tuple[Config, ...] = ()
+
+    def members(self, seed: int) -> list[Config]:
+        """The configs of all, first those that lead, with this seed."""
+        return [replace(config, seed=seed) for config in self.leads + self.advises]
+
+    @property
+    def roles(self) -> list[bool]:
+        """Whether each of `members` leads."""
+        return [True] * len(self.leads) + [False] * len(self.advises)
+
+
 RECIPES = {
-    "plain": (PLAIN,),
-    "plain augmented": (augmented(PLAIN),),
-    "linear": (WIDE,),
-    "high": (HIGH,),
-    "statistics": (MOVING,),
-    "three": (WIDE, HIGH, MOVING),
-    "release": (augmented(WIDE), augmented(HIGH), augmented(MOVING)),
+    "plain": Recipe((PLAIN,)),
+    "plain augmented": Recipe((augmented(PLAIN),)),
+    "linear": Recipe((WIDE,)),
+    "high": Recipe((HIGH,)),
+    "high augmented": Recipe((augmented(HIGH),)),
+    "statistics": Recipe((MOVING,)),
+    "statistics augmented": Recipe((augmented(MOVING),)),
+    "mean of three": Recipe((augmented(MOVING), augmented(HIGH), augmented(PLAIN))),
+    "release": Recipe((augmented(MOVING),), advises=(augmented(HIGH), augmented(PLAIN))),
 }

@@ -1,27 +1,28 @@
 """The released detector, from data to weights: python -m dfa_utils.lab.release --data ROOT.
 
-Trains the members of the recipe "release" for three seeds, averages them, fixes calibration, threshold and the band of
-`uncertain` on validation, and scores every split, and `testing` under damage, into CSVs beside the weights. A stopped
-call goes on where it was.
+Trains the members of the recipe "release" for three seeds, puts them together, fixes calibration, threshold and the
+band of `uncertain` on validation, and scores every split, and `testing` under damage, into CSVs beside the weights. A
+stopped call goes on where it was.
 """
 
 import argparse
-import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from dfa_utils.calibrate import calibrate
-from dfa_utils.checkpoint import SHIPPED, load_checkpoint, runs_folder, save_checkpoint
+from dfa_utils.augment import Augmentation
+from dfa_utils.calibrate import calibrate, uncertain_band
+from dfa_utils.checkpoint import SHIPPED, load_checkpoint, round_to_half, runs_folder, save_checkpoint
 from dfa_utils.crossval import fit_all_epochs
-from dfa_utils.data import fingerprint, scan
+from dfa_utils.data import ClipDataset, fingerprint, make_loader, scan
 from dfa_utils.evaluate import save_scores, score_clips
 from dfa_utils.files import write_atomically
 from dfa_utils.inference import Detector
-from dfa_utils.lab.recipes import RECIPES
+from dfa_utils.lab.compare import names_of
+from dfa_utils.lab.recipes import CHANNELS, RECIPES
 from dfa_utils.models import Ensemble
 from dfa_utils.robustness import CLEAN, score_conditions
 
@@ -44,11 +45,15 @@ def main(arguments=None) -> int:
     """Train, calibrate, save and score."""
     options = parser().parse_args(arguments)
     manifest = scan(options.data)
-    model = Ensemble([load_checkpoint(run)[0] for run in train(manifest, options.seeds, options.runs)]).eval()
+    runs = train(manifest, options.seeds, options.runs)
+    roles = RECIPES["release"].roles * len(options.seeds)
+    model = Ensemble([load_checkpoint(run)[0] for run in runs], roles).eval()
+    round_to_half(model.members)
     validation = score_clips(model, manifest[manifest.split == "validation"])
     model, info = calibrate(model, validation.label, validation.score)
+    info["uncertain"] = widen(info["uncertain"], uncertain_through_channels(model, validation, info["threshold"]))
     info |= {"data": fingerprint(manifest), "seeds": options.seeds, "recipe": "release"}
-    save_checkpoint(options.out, model, info)
+    save_checkpoint(options.out, model, info, compact=True)
     score(Detector(model, info), manifest, Path(options.data), Path(options.out).parent)
     return 0
 
@@ -66,15 +71,28 @@ def parser() -> argparse.ArgumentParser:
 def train(manifest: pd.DataFrame, seeds: list[int], folder=None) -> list[Path]:
     """The last checkpoint of each member and seed."""
     folder = Path(folder or runs_folder() / "release")
-    configs = [replace(config, seed=seed) for seed in seeds for config in RECIPES["release"]]
+    configs = [config for seed in seeds for config in RECIPES["release"].members(seed)]
     return [fit_all_epochs(config, manifest, folder) for config in configs]
+
+
+def uncertain_through_channels(model: Ensemble, clips: pd.DataFrame, threshold: float) -> tuple[float, float]:
+    """The band of `uncertain` for clips that went through what training clips go through, seeded by 0."""
+    augment, generator = Augmentation(CHANNELS, model.config.sample_rate), torch.Generator().manual_seed(0)
+    batches = make_loader(ClipDataset(clips, model.config))
+    scores = [model.predict_proba(augment(waveforms, generator))[:, 1] for waveforms, _ in batches]
+    return uncertain_band(clips.label, torch.cat(scores).numpy(), threshold)
+
+
+def widen(band: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """The band that holds both."""
+    return min(band[0], other[0]), max(band[1], other[1])
 
 
 def score(detector: Detector, manifest: pd.DataFrame, root: Path, folder: Path) -> None:
     """Write scores.csv, every clip's score, and damage.csv, those of `testing` under each condition of DAMAGE."""
     data = fingerprint(manifest)
     scores = score_clips(detector.model, manifest)
-    names = [Path(os.path.relpath(path, root)).as_posix() for path in scores.path]
+    names = names_of(scores, root)
     columns = ["path", "split", "label", "system", "speaker", "score"]
     save_scores(
         folder / "scores.csv", scores.assign(path=names)[columns], detector.threshold, detector.fingerprint, data
