@@ -79,14 +79,22 @@ class Statistics(nn.Module):
         )
 
     def forward(self, *spectrograms: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(spectrograms[0].device.type, enabled=False):
-            spread = torch.cat([self.spread(i, view.float()) for i, view in enumerate(spectrograms)], dim=1)
-            return self.layers(self.normalise(spread))
+        return self.judge(self.measure(*spectrograms))
 
-    def spread(self, i: int, spectrogram: torch.Tensor) -> torch.Tensor:
-        """How much the cepstrum of view i moves: [B, 1, n_mels, frames] -> [B, 3 * n_mels]."""
+    def measure(self, *spectrograms: torch.Tensor) -> torch.Tensor:
+        """The deviations of all views, [B, 3 * bands of all]: the same in all detectors with these views."""
+        with torch.autocast(spectrograms[0].device.type, enabled=False):
+            return torch.cat([self._spread(i, view.float()) for i, view in enumerate(spectrograms)], dim=1)
+
+    def judge(self, deviations: torch.Tensor) -> torch.Tensor:
+        """Logits [B, 2] from what `measure` gives."""
+        with torch.autocast(deviations.device.type, enabled=False):
+            return self.layers(self.normalise(deviations))
+
+    def _spread(self, i: int, spectrogram: torch.Tensor) -> torch.Tensor:
         cepstrum = self.get_buffer(f"cosines{i}") @ spectrogram.squeeze(1)  # [B, n_mels, frames]
-        moving = [cepstrum, compute_deltas(cepstrum), compute_deltas(compute_deltas(cepstrum))]
+        moving = [cepstrum, compute_deltas(cepstrum)]
+        moving.append(compute_deltas(moving[1]))
         return torch.cat([x.std(dim=2, correction=0) for x in moving], dim=1).clamp_min(LEAST_SPREAD).log()
 
 
@@ -146,7 +154,7 @@ class Ensemble(Detecting):
     The logit of P(fake) is the mean of the leaders', plus ADVICE times the hyperbolic tangent of the advisers' mean,
     which decides where the leaders are undecided and cannot outvote them elsewhere. `leads` [members] says who leads
     (None: all, and it is the mean of all). `calibration` [2], a slope and an offset, turns that logit into one that can
-    be believed (see `dfa_utils.calibrate`). Members with the same front end share its work. `config` is the first
+    be believed (see `dfa_utils.calibrate`). Members share the work on what they see alike. `config` is the first
     member's. Raises ValueError for members that cut recordings into other windows, and where none leads.
     """
 
@@ -161,20 +169,28 @@ class Ensemble(Detecting):
             raise ValueError(f"members of an ensemble must agree in {', '.join(WINDOW)}")
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        seen, logits = {}, []
-        for member in self.members:
-            keys = [tuple(getattr(view, name) for name in FRONT_END) for view in member.config.spectrograms]
-            for key, front_end in zip(keys, member.front_ends, strict=True):
-                if key not in seen:
-                    seen[key] = standardise(front_end(waveform), member.config.db_scale)
-            logits.append(member.judge([seen[key] for key in keys]).diff(dim=1))
-        logits = torch.cat(logits, dim=1)  # [B, members]: of P(fake)
+        seen: dict[tuple, torch.Tensor] = {}
+        logits = torch.cat([self._ask(member, waveform, seen) for member in self.members], dim=1)  # [B, members]
         logit = logits[:, self.leads].mean(dim=1)
         if not self.leads.all():
             logit = logit + ADVICE * logits[:, ~self.leads].mean(dim=1).tanh()
         slope, offset = self.calibration
         logit = slope * logit + offset
         return torch.stack([-logit, logit], dim=1) / 2  # [B, 2]
+
+    @staticmethod
+    def _ask(member: SpectrogramDetector, waveform: torch.Tensor, seen: dict[tuple, torch.Tensor]) -> torch.Tensor:
+        """A member's logit of P(fake) [B, 1]; what it shares with members to come is left in `seen`."""
+        keys = [tuple(getattr(view, name) for name in FRONT_END) for view in member.config.spectrograms]
+        for key, front_end in zip(keys, member.front_ends, strict=True):
+            if key not in seen:
+                seen[key] = standardise(front_end(waveform), member.config.db_scale)
+        views = [seen[key] for key in keys]
+        if isinstance(member.back_end, Statistics) and not member.training:
+            if (whole := tuple(keys)) not in seen:
+                seen[whole] = member.back_end.measure(*views)
+            return member.back_end.judge(seen[whole]).diff(dim=1)
+        return member.judge(views).diff(dim=1)
 
 
 def fuse_for_scoring(model: Detecting) -> Detecting:

@@ -7,7 +7,15 @@ from torch.nn.functional import cross_entropy
 
 from dfa_utils.config import Config
 from dfa_utils.features import standardise
-from dfa_utils.models import ADVICE, Ensemble, build_model, count_parameters, fuse_for_scoring, score_windows
+from dfa_utils.models import (
+    ADVICE,
+    Ensemble,
+    Statistics,
+    build_model,
+    count_parameters,
+    fuse_for_scoring,
+    score_windows,
+)
 
 generator = torch.Generator().manual_seed(0)
 
@@ -147,6 +155,17 @@ def test_statistics_see_every_view_and_not_the_order():
         assert not torch.allclose(model.judge(other), model.judge(seen), atol=1e-3)
     both = Ensemble([model, build_model(config=replace(config, views=())).eval()]).eval()
     assert torch.allclose(ask([both], waves)[0], ask(both.members, waves).mean(dim=0), atol=1e-6)
+
+
+def test_members_that_see_alike_share_the_work_and_not_the_answer(monkeypatch):
+    config, calls = Config(model="statistics", n_mels=20, channels=(4, 8)), []
+    members = [build_model(config=replace(config, seed=seed)).eval() for seed in (1, 2)]
+    waves, measure = torch.randn(3, 8_000, generator=generator), Statistics.measure
+    expected = ask(members, waves).mean(dim=0)
+    monkeypatch.setattr(Statistics, "measure", lambda *given: calls.append(1) or measure(*given))
+    assert torch.allclose(ask([Ensemble(members).eval()], waves)[0], expected, atol=1e-6)
+    assert len(calls) == 1
+    assert not torch.allclose(*ask(members, waves), atol=1e-3)
 
 
 def test_a_network_that_sees_one_spectrogram_takes_no_views():
