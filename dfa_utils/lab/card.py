@@ -101,13 +101,13 @@ def left_out(rows: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """
     table = {}
     for recipe, part in summary(rows).iterrows():
-        names = [f"{recipe} {seed}" for seed in sorted(rows.seed[rows.recipe == recipe])]
-        values = scores[list(dict.fromkeys(names))].astype(float).to_numpy()  # [N, seeds]
-        judged, rows_of = np.column_stack([values, scores.fold]), np.arange(len(scores))  # [N, seeds + 1], [N]
+        names = [f"{recipe} {seed}" for seed in rows.seed[rows.recipe == recipe].unique()]
+        values = scores[names].astype(float).to_numpy()  # [N, seeds]
+        judged = np.column_stack([values, scores.fold])  # [N, seeds + 1]
         low, high = metrics.clustered_interval(
             lambda labels, drawn, judged=judged: _mean_rate(labels, judged[drawn.astype(int)]),
             scores.label,
-            rows_of,
+            np.arange(len(scores)),
             clusters_of(scores),
             n=200,
         )
