@@ -8,10 +8,9 @@ import torch
 
 from dfa_utils.audio import AudioError
 from dfa_utils.config import Config
-from dfa_utils.files import write_atomically
 from dfa_utils.inference import Detector, Prediction
-from dfa_utils.processes import this_process
-from dfa_utils.progress import progress_bar
+from dfa_utils.support.files import write_atomically
+from dfa_utils.support.parallel import progress_bar, this_process
 
 CHECKPOINT = "a run, a folder of runs (its newest) or a file (default: the weights of the package)"
 DEVICE = "cpu, cuda, cuda:1, mps (default: a GPU if there is one)"
@@ -121,7 +120,7 @@ def _sizes(options, manifest) -> dict:
 
 def audit(options) -> int:
     """`audit`: the traps of a data set in plain words, then the figures behind them; exit status 1 if there is one."""
-    from dfa_utils import audit as health
+    from dfa_utils.datasets import audit as health
 
     found = health.audit(options.root)
     if options.out:
@@ -133,9 +132,9 @@ def audit(options) -> int:
 
 def evaluate(options) -> int:
     """`evaluate`: the figures of every split that holds both classes, at the checkpoint's own threshold."""
-    from dfa_utils.data import fingerprint
+    from dfa_utils.analysis.report import as_text
+    from dfa_utils.dataset import fingerprint
     from dfa_utils.evaluate import save_scores, score_clips
-    from dfa_utils.report import as_text
 
     detector, manifest = _load(options), _scan(options.data, splits=None)
     scores = score_clips(detector.model, manifest)
@@ -147,8 +146,8 @@ def evaluate(options) -> int:
 
 def report(options) -> int:
     """`report`: every table of an evaluation, from its CSV alone."""
+    from dfa_utils.analysis.report import as_text
     from dfa_utils.evaluate import load_scores
-    from dfa_utils.report import as_text
 
     print(as_text(*load_scores(options.table)))
     return 0
@@ -156,7 +155,7 @@ def report(options) -> int:
 
 def predict(options) -> int:
     """`predict`: a line for each file, a row for each in the CSV; a file that fails is named and stops nothing."""
-    from dfa_utils.bulk import ScoreTable, expand, score_files
+    from dfa_utils.support.table import ScoreTable, expand, score_files
 
     if options.resume and not options.out:
         raise ValueError("--resume continues a CSV: say which with --out")
@@ -172,7 +171,7 @@ def predict(options) -> int:
 
 def vocode(options) -> int:
     """`vocode`: a training set of ROOT's reals and their copies; a second call makes what is missing."""
-    from dfa_utils.vocode import copy_synthesise, real_clips
+    from dfa_utils.effects.vocode import copy_synthesise, real_clips
 
     names = options.vocoders.split(",") if options.vocoders else None
     with this_process().local_main_process_first():
@@ -187,7 +186,7 @@ def vocode(options) -> int:
 
 def cache(options) -> int:
     """`cache`: where decoded clips are kept, and how much of them there is."""
-    from dfa_utils.cache import cache_folder, clear, usage
+    from dfa_utils.datasets.cache import cache_folder, clear, usage
 
     folder = cache_folder()
     if folder is None:
@@ -213,7 +212,7 @@ def _load(options) -> Detector:
 
 def _scan(root, **options):
     """The data set; of several processes on a machine the first checks it, and the others find all clips decoded."""
-    from dfa_utils.data import scan
+    from dfa_utils.dataset import scan
 
     with this_process().local_main_process_first():
         return scan(root, **options)

@@ -10,8 +10,8 @@ from safetensors.torch import save
 from torch import nn
 
 from dfa_utils.config import Config
-from dfa_utils.files import write_atomically
 from dfa_utils.models import Detecting, Ensemble, build_model
+from dfa_utils.support.files import write_atomically
 
 SHIPPED = Path(__file__).parent / "weights" / "detector.safetensors"
 TRAINING_STATE = "optimizer."  # tensors under this prefix belong to the training loop, not to the detector

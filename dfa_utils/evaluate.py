@@ -14,13 +14,12 @@ from accelerate.utils import gather_object
 
 from dfa_utils import metrics
 from dfa_utils.audio import AudioError, windows
-from dfa_utils.cache import blocks_of, open_clip
 from dfa_utils.config import Config
-from dfa_utils.data import SPLITS
-from dfa_utils.files import write_atomically
+from dfa_utils.dataset import SPLITS
+from dfa_utils.datasets.cache import blocks_of, open_clip
 from dfa_utils.models import Detecting, fuse_for_scoring, score_windows
-from dfa_utils.processes import this_process
-from dfa_utils.progress import progress_bar
+from dfa_utils.support.files import write_atomically
+from dfa_utils.support.parallel import progress_bar, this_process
 
 BATCH = 32  # windows that are scored at once
 

@@ -154,7 +154,7 @@ class Ensemble(Detecting):
     The logit of P(fake) is the mean of the leaders', plus ADVICE times the hyperbolic tangent of the advisers' mean,
     which decides where the leaders are undecided and cannot outvote them elsewhere. `leads` [members] says who leads
     (None: all, and it is the mean of all). `calibration` [2], a slope and an offset, turns that logit into one that can
-    be believed (see `dfa_utils.calibrate`). Members share the work on what they see alike. `config` is the first
+    be believed (see `dfa_utils.analysis.calibrate`). Members share the work on what they see alike. `config` is the first
     member's. Raises ValueError for members that cut recordings into other windows, and where none leads.
     """
 

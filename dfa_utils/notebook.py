@@ -11,12 +11,12 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import Audio, Code, Markdown
 
-from dfa_utils import toy
 from dfa_utils.config import Config
-from dfa_utils.data import DataError, fingerprint
+from dfa_utils.dataset import DataError, fingerprint
+from dfa_utils.datasets import toy
 from dfa_utils.inference import Detector
 from dfa_utils.plots import NAMES
-from dfa_utils.progress import progress_bar
+from dfa_utils.support.parallel import progress_bar
 from dfa_utils.train import fit, newest_run
 
 DRIVE = Path("/content/drive")
@@ -62,7 +62,7 @@ def banner(manifest: pd.DataFrame) -> Markdown:
     """What the reader must know about these data before the first number."""
     if is_toy(manifest):
         return Markdown(
-            f"> **Toy data.** {len(manifest)} two-second clips of *simulated* voices, made by `dfa_utils.toy`. They "
+            f"> **Toy data.** {len(manifest)} two-second clips of *simulated* voices, made by the package. They "
             "show how everything works; their numbers mean nothing for real deepfakes. Set `DFA_DATA`, or `USE_DRIVE` "
             "in Colab, to work on real speech."
         )

@@ -217,7 +217,7 @@ def plot_map(db, evidence, hop_seconds: float, ax: Axes | None = None) -> Axes:
 def plot_robustness(table, corruption: str, ax: Axes | None = None) -> Axes:
     """EER with its interval under one corruption, from mild to severe, beside clean and chance.
 
-    `table` is what `dfa_utils.robustness.robustness` returns.
+    `table` is what `dfa_utils.analysis.robustness.robustness` returns.
     """
     ax = ax or plt.gca()
     clean, part = table[table.corruption == "clean"].eer.item(), table[table.corruption == corruption]

@@ -19,7 +19,6 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 
 from dfa_utils import metrics
-from dfa_utils.augment import Augmentation
 from dfa_utils.checkpoint import (
     TRAINING_STATE,
     CheckpointError,
@@ -29,11 +28,12 @@ from dfa_utils.checkpoint import (
     save_checkpoint,
 )
 from dfa_utils.config import Config
-from dfa_utils.data import ClipDataset, fingerprint, make_loader, set_epoch
+from dfa_utils.dataset import ClipDataset, fingerprint, make_loader, set_epoch
+from dfa_utils.effects.augment import Augmentation
 from dfa_utils.evaluate import score_clips
-from dfa_utils.files import write_atomically
 from dfa_utils.models import build_model
-from dfa_utils.progress import progress_bar
+from dfa_utils.support.files import write_atomically
+from dfa_utils.support.parallel import progress_bar
 
 log = logging.getLogger(__name__)
 WARM_UP = 0.3  # share of the steps in which the learning rate rises

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from dfa_utils.config import Config
-from dfa_utils.data import scan
+from dfa_utils.dataset import scan
 
 RATE = 16_000
 ROOT = Path(__file__).parents[1]

@@ -8,9 +8,10 @@ import soundfile
 from conftest import ROOT, hiss, tone
 from scipy.signal import butter, sosfiltfilt
 
-from dfa_utils import audit, cues, metrics
+from dfa_utils import metrics
 from dfa_utils.audio import has_ffmpeg
-from dfa_utils.data import scan
+from dfa_utils.dataset import scan
+from dfa_utils.datasets import audit, cues
 
 rng = np.random.default_rng(0)
 TOY = ROOT / "data" / "toy"

@@ -12,10 +12,10 @@ import soundfile
 import torch
 from conftest import RATE, hiss, tone
 
-from dfa_utils import cache
 from dfa_utils.audio import AudioError, load_audio
-from dfa_utils.cache import CachedClip, blocks_of, open_clip
-from dfa_utils.data import ClipDataset, find_unusable, scan
+from dfa_utils.dataset import ClipDataset, find_unusable, scan
+from dfa_utils.datasets import cache
+from dfa_utils.datasets.cache import CachedClip, blocks_of, open_clip
 
 rng = np.random.default_rng(0)
 
@@ -182,7 +182,7 @@ def test_a_damaged_entry_that_cannot_be_mended_is_passed_by(folder, clip, monkey
     assert torch.equal(cached[:], load_audio(clip))
 
 
-FILL = "import sys; from dfa_utils.data import find_audio, find_unusable; " \
+FILL = "import sys; from dfa_utils.dataset import find_audio, find_unusable; " \
        "assert find_unusable(find_audio(sys.argv[1])).empty"  # fmt: skip
 
 

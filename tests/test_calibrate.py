@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from dfa_utils import calibrate, metrics
+from dfa_utils import metrics
+from dfa_utils.analysis import calibrate
 from dfa_utils.config import Config
 from dfa_utils.models import build_model
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dfa_utils import corruptions
-from dfa_utils.corruptions import CORRUPTIONS, corrupt
+from dfa_utils.effects import corruptions
+from dfa_utils.effects.corruptions import CORRUPTIONS, corrupt
 
 RATE = 16_000
 CASES = [(name, level) for name, corruption in CORRUPTIONS.items() for level in corruption.levels]

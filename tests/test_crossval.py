@@ -3,7 +3,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from dfa_utils import crossval
+from dfa_utils.analysis import crossval
 
 SYSTEMS = ["A+HiFi-GAN", "B+HiFi-GAN", "YourTTS", "YourTTS-VC", "WaveNet", ""]
 

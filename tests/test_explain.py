@@ -12,7 +12,8 @@ from scipy.stats import spearmanr
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from dfa_utils import explain, models, plots
+from dfa_utils import models, plots
+from dfa_utils.analysis import explain
 from dfa_utils.config import Config
 from dfa_utils.features import standardise
 from dfa_utils.models import build_model

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dfa_utils import bootstrap, notebook
-from dfa_utils.data import DataError
+from dfa_utils import notebook
+from dfa_utils.dataset import DataError
+from dfa_utils.support import install as bootstrap
 
 ROOT = Path(__file__).parents[1]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))

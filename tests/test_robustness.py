@@ -10,12 +10,12 @@ from conftest import hiss, tone
 from torch.utils.data import DataLoader
 
 from dfa_utils import metrics, plots
+from dfa_utils.analysis.robustness import CLEAN, conditions_of, robustness, score_conditions
 from dfa_utils.audio import AudioError
-from dfa_utils.corruptions import CORRUPTIONS, Corruption
-from dfa_utils.data import ClipDataset
+from dfa_utils.dataset import ClipDataset
+from dfa_utils.effects.corruptions import CORRUPTIONS, Corruption
 from dfa_utils.evaluate import score_clips
 from dfa_utils.models import build_model
-from dfa_utils.robustness import CLEAN, conditions_of, robustness, score_conditions
 
 mpl.use("agg")
 FEW = partial(metrics.bootstrap_interval, n=20)

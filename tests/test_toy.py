@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from sklearn.metrics import roc_auc_score
 
-from dfa_utils import toy
+from dfa_utils.datasets import toy
 
 ROOT = Path(__file__).parents[1] / "data" / "toy"
 SAMPLES = int(toy.SECONDS * toy.SAMPLE_RATE)
@@ -159,6 +159,6 @@ def test_vocoders_keep_length_and_loudness_contour_but_not_the_waveform(name):
 
 
 def test_command_line_writes_the_whole_set(tmp_path, manifest):
-    subprocess.run([sys.executable, "-m", "dfa_utils.toy", tmp_path / "toy"], check=True, cwd=ROOT.parents[1])
+    subprocess.run([sys.executable, "-m", "dfa_utils.datasets.toy", tmp_path / "toy"], check=True, cwd=ROOT.parents[1])
     written = {p.relative_to(tmp_path / "toy").as_posix() for p in (tmp_path / "toy").rglob("*") if p.is_file()}
     assert written == {"manifest.csv", *manifest["path"]}

@@ -11,7 +11,7 @@ import torch
 
 from dfa_utils import checkpoint, metrics, train
 from dfa_utils.checkpoint import load_checkpoint, read_tensors
-from dfa_utils.data import fingerprint
+from dfa_utils.dataset import fingerprint
 from dfa_utils.evaluate import score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.train import Trainer, fit, newest_run

@@ -10,10 +10,10 @@ from conftest import RATE, tone
 
 from dfa_utils.__main__ import main
 from dfa_utils.audio import load_audio
-from dfa_utils.corpora import DataError
-from dfa_utils.data import scan
-from dfa_utils.toy import make_voice, speak
-from dfa_utils.vocode import VOCODERS, copy_synthesise, real_clips, vocode
+from dfa_utils.dataset import scan
+from dfa_utils.datasets.layouts import DataError
+from dfa_utils.datasets.toy import make_voice, speak
+from dfa_utils.effects.vocode import VOCODERS, copy_synthesise, real_clips, vocode
 
 FAST = ["mel_smear", "phase", "image"]
 every_vocoder = pytest.mark.parametrize("name", VOCODERS)
@@ -286,7 +286,7 @@ def test_a_second_call_makes_only_what_is_missing(recordings, tmp_path, monkeypa
     after = tree(out)
     assert {path: content for path, (_, content) in after.items()} == {p: content for p, (_, content) in before.items()}
     assert {path for path in after if after[path] != before[path]} <= set(lost)
-    monkeypatch.setattr("dfa_utils.vocode.load_audio", None)  # cannot be called
+    monkeypatch.setattr("dfa_utils.effects.vocode.load_audio", None)  # cannot be called
     copy_synthesise(reals, out, FAST)
 
 
@@ -306,7 +306,7 @@ def test_the_same_recording_under_two_names_is_written_once(recordings, tmp_path
 
 
 def test_clips_of_no_use_are_left_out_counted_and_named(recordings, tmp_path, monkeypatch):
-    monkeypatch.setattr("dfa_utils.vocode.LONGEST", 0.5)
+    monkeypatch.setattr("dfa_utils.effects.vocode.LONGEST", 0.5)
     (recordings / "broken.wav").write_bytes((recordings / "1.wav").read_bytes()[:5_000])
     soundfile.write(recordings / "silent.wav", np.zeros(RATE // 4), RATE)
     soundfile.write(recordings / "long.wav", tone(generator(), 0.6), RATE)

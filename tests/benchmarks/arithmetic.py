@@ -6,7 +6,7 @@ from common import make_clips, scratch, threads, write
 from torch.profiler import ProfilerActivity, profile
 
 from dfa_utils.config import Config
-from dfa_utils.data import find_unusable
+from dfa_utils.dataset import find_unusable
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model
 from dfa_utils.train import Trainer

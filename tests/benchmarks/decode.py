@@ -5,7 +5,7 @@ import torchaudio
 from common import make_clips, scratch, time_in_turns, write
 
 from dfa_utils.audio import load_audio
-from dfa_utils.cache import open_clip
+from dfa_utils.datasets.cache import open_clip
 
 COUNT = 200
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 
 from dfa_utils.config import Config
-from dfa_utils.data import ClipDataset, find_unusable, make_loader
+from dfa_utils.dataset import ClipDataset, find_unusable, make_loader
 from dfa_utils.features import standardise
 from dfa_utils.models import CNN
 from dfa_utils.train import Trainer

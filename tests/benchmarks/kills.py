@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 from common import make_clips, scratch, write
 
-from dfa_utils import cache
 from dfa_utils.audio import load_audio
 from dfa_utils.checkpoint import save_checkpoint
+from dfa_utils.datasets import cache
 from dfa_utils.models import build_model
 
 KILLS, COUNT = 20, 6000
-FILL = "import sys; from dfa_utils.data import find_audio, find_unusable; find_unusable(find_audio(sys.argv[1]))"
+FILL = "import sys; from dfa_utils.dataset import find_audio, find_unusable; find_unusable(find_audio(sys.argv[1]))"
 PREDICT = [sys.executable, "-m", "dfa_utils", "predict", "--resume"]
 random.seed(0)
 

@@ -8,21 +8,22 @@ import soundfile
 from common import make_clips, peak_megabytes, scratch, write
 
 from dfa_utils.audio import load_audio
-from dfa_utils.cache import cache_folder, usage
 from dfa_utils.checkpoint import save_checkpoint
+from dfa_utils.datasets.cache import cache_folder, usage
 from dfa_utils.models import build_model
 
 PREDICT = """
 import sys, itertools
-from dfa_utils import bulk, inference
+from dfa_utils.support import table as bulk
+from dfa_utils import inference
 detector = inference.Detector.load(sys.argv[1])
 for _ in bulk.score_files(detector, itertools.islice(bulk.expand([sys.argv[2]]), int(sys.argv[3]))): pass
 """
 CACHE = """
 import sys, itertools
-from dfa_utils.cache import open_clip
-from dfa_utils.data import walk_audio
-from dfa_utils.progress import map_in_threads
+from dfa_utils.datasets.cache import open_clip
+from dfa_utils.dataset import walk_audio
+from dfa_utils.support.parallel import map_in_threads
 paths = itertools.islice(walk_audio(sys.argv[1]), int(sys.argv[2]))
 for _ in map_in_threads(lambda path: open_clip(path, 16_000)[:], paths, ""): pass
 """

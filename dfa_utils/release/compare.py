@@ -1,4 +1,4 @@
-"""Recipes against each other: python -m dfa_utils.lab.compare --data ROOT --out CSV.
+"""Recipes against each other: python -m dfa_utils.release.compare --data ROOT --out CSV.
 
 Each recipe is trained without some systems, speakers and pages, and judged on these alone, once clean and once
 damaged. A row of the CSV is one (recipe, seed, fold); the clips' scores stand beside it in NAME_scores.csv, a column
@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 
 from dfa_utils import metrics
+from dfa_utils.analysis.crossval import fit_all_epochs, left_in, make_folds
+from dfa_utils.analysis.robustness import score_conditions
 from dfa_utils.checkpoint import load_checkpoint, runs_folder
-from dfa_utils.crossval import fit_all_epochs, left_in, make_folds
-from dfa_utils.data import scan
+from dfa_utils.dataset import scan
 from dfa_utils.evaluate import score_clips
-from dfa_utils.files import write_atomically
-from dfa_utils.lab.recipes import RECIPES
 from dfa_utils.models import Ensemble, count_parameters
-from dfa_utils.robustness import score_conditions
+from dfa_utils.release.recipes import RECIPES
+from dfa_utils.support.files import write_atomically
 
 DAMAGE = [("noise", 10), ("mp3", 64), ("telephone", 8), ("rerecording", 0.3)]  # a clip goes through one of them
 KEY = ["recipe", "seed", "fold"]
@@ -51,7 +51,9 @@ def main(arguments=None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    top = argparse.ArgumentParser("python -m dfa_utils.lab.compare", description="Recipes on systems they never heard.")
+    top = argparse.ArgumentParser(
+        "python -m dfa_utils.release.compare", description="Recipes on systems they never heard."
+    )
     top.add_argument("--data", required=True, metavar="ROOT", help="a data set that names systems and speakers")
     top.add_argument(
         "--out", required=True, metavar="CSV", help="one row a recipe, seed and fold; its scores beside it"

@@ -11,11 +11,11 @@ import torch
 
 from dfa_utils import metrics
 from dfa_utils.audio import AudioError
-from dfa_utils.cache import open_clip
-from dfa_utils.corruptions import CORRUPTIONS, corrupt, find_corruption
+from dfa_utils.datasets.cache import open_clip
+from dfa_utils.effects.corruptions import CORRUPTIONS, corrupt, find_corruption
 from dfa_utils.evaluate import mean_scores
 from dfa_utils.models import Detecting
-from dfa_utils.progress import map_in_threads
+from dfa_utils.support.parallel import map_in_threads
 
 CLEAN = ("clean", np.nan)  # the condition that changes nothing
 UNDECIDED = 0.5  # what a clip counts as when its corruption leaves silence, in which there is nothing to judge

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from dfa_utils import Detector, metrics
-from dfa_utils.augment import Augmentation
-from dfa_utils.lab import card, compare, recipes, release
+from dfa_utils.effects.augment import Augmentation
 from dfa_utils.models import build_model
+from dfa_utils.release import card, compare, recipes, release
 
 
 @pytest.fixture(scope="module")

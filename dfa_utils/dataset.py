@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dfa_utils.audio import AudioError, fit_length, is_silent, windows
-from dfa_utils.cache import blocks_of, open_clip
 from dfa_utils.config import Config
-from dfa_utils.corpora import (
+from dfa_utils.datasets.cache import blocks_of, open_clip
+from dfa_utils.datasets.layouts import (
     CLASSES,
     LABEL_NAMES,
     LAYOUT,
@@ -25,7 +25,7 @@ from dfa_utils.corpora import (
     read,
     walk_audio,
 )
-from dfa_utils.progress import map_in_threads
+from dfa_utils.support.parallel import map_in_threads
 
 __all__ = [
     "CLASSES",
@@ -51,10 +51,10 @@ def scan(root, check: bool = True, splits: tuple[str, ...] | None = SPLITS) -> p
     """The manifest of a data set: columns path, split, label (1 = fake), system, speaker; one row a clip.
 
     `root` is a CSV file, a folder with a manifest.csv, or a folder in Fake-or-Real's layout (train/val/test, upper case
-    and folders around it are fine) or another that `dfa_utils.corpora` reads; columns that only some of them have
+    and folders around it are fine) or another that `dfa_utils.datasets.layouts` reads; columns that only some of them have
     (codec, ...) follow. `splits` must be there with both classes; others may. Most test sets have testing alone:
     `splits=("testing",)`; None takes whatever there is, at least one split with both classes. With `check`, every file
-    is decoded, once for all (`dfa_utils.cache`), and unusable ones are left out with a warning that names them. Raises
+    is decoded, once for all (`dfa_utils.datasets.cache`), and unusable ones are left out with a warning that names them. Raises
     DataError for what is missing: the folder, a split, a class, its files; and for several data sets side by side.
     """
     unknown = sorted(set(splits or ()) - set(SPLITS))

@@ -1,4 +1,4 @@
-"""The tables of the model card, made anew from the CSVs beside the weights: python -m dfa_utils.lab.card."""
+"""The tables of the model card, made anew from the CSVs beside the weights: python -m dfa_utils.release.card."""
 
 import argparse
 import sys
@@ -8,20 +8,22 @@ import numpy as np
 import pandas as pd
 
 from dfa_utils import metrics
-from dfa_utils.calibrate import logit
+from dfa_utils.analysis.calibrate import logit
 from dfa_utils.checkpoint import SHIPPED
 from dfa_utils.evaluate import by_condition, clusters_of, load_scores, parts_of, summarise
-from dfa_utils.files import write_atomically
 from dfa_utils.inference import Detector
-from dfa_utils.lab.compare import summary
+from dfa_utils.release.compare import summary
+from dfa_utils.support.files import write_atomically
 
-START, END = "<!-- tables: python -m dfa_utils.lab.card -->", "<!-- end of tables -->"
+START, END = "<!-- tables: python -m dfa_utils.release.card -->", "<!-- end of tables -->"
 HARMLESS = ("gain -20", "gain 20", "offset 0.1", "silence 1")  # what must not move a score
 
 
 def main(arguments=None) -> int:
     """Put the tables into FOLDER/MODEL_CARD.md, between its two marks."""
-    top = argparse.ArgumentParser("python -m dfa_utils.lab.card", description="The model card's tables from its CSVs.")
+    top = argparse.ArgumentParser(
+        "python -m dfa_utils.release.card", description="The model card's tables from its CSVs."
+    )
     top.add_argument("folder", nargs="?", type=Path, default=SHIPPED.parent, help="default: the package's weights")
     folder = top.parse_args(arguments).folder
     card = folder / "MODEL_CARD.md"

@@ -2,7 +2,7 @@
 
 No recording is involved.  A clip is voice -> utterance -> (vocoder, fakes only) -> room, noise, limiter, level, DC.
 The k-th real and the k-th fake clip of a split share voice and recording session but not the utterance, so that no
-recording condition tells the classes apart.  `python -m dfa_utils.toy ROOT` writes the wavs and `manifest.csv`.
+recording condition tells the classes apart.  `python -m dfa_utils.datasets.toy ROOT` writes wavs and `manifest.csv`.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dfa_utils.cues import NUISANCE, SPECTRAL, measure_clip
-from dfa_utils.data import CLASSES, SPLITS, scan
-from dfa_utils.progress import map_in_threads
+from dfa_utils.dataset import CLASSES, SPLITS, scan
+from dfa_utils.datasets.cues import NUISANCE, SPECTRAL, measure_clip
+from dfa_utils.support.parallel import map_in_threads
 
 TOO_SHORT = 0.5  # s
 CLIPPED = 1e-3  # share of samples at full scale

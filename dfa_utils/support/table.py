@@ -11,9 +11,9 @@ from typing import BinaryIO
 from accelerate.utils import broadcast_object_list, gather_object
 
 from dfa_utils.audio import AudioError
-from dfa_utils.data import walk_audio
+from dfa_utils.dataset import walk_audio
 from dfa_utils.inference import Detector, Prediction
-from dfa_utils.processes import this_process
+from dfa_utils.support.parallel import this_process
 
 COLUMNS = ["path", "score", "label", "seconds", "detector", "error"]
 HEADER = (",".join(COLUMNS) + "\r\n").encode()

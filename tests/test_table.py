@@ -15,9 +15,9 @@ from conftest import RATE, hiss, tone
 
 from dfa_utils import Detector, inference
 from dfa_utils.audio import AudioError
-from dfa_utils.bulk import COLUMNS, HEADER, ScoreTable, TableError, expand, score_files
 from dfa_utils.checkpoint import save_checkpoint
 from dfa_utils.models import build_model
+from dfa_utils.support.table import COLUMNS, HEADER, ScoreTable, TableError, expand, score_files
 
 rng = np.random.default_rng(0)
 

@@ -1,4 +1,4 @@
-"""The released detector, from data to weights: python -m dfa_utils.lab.release --data ROOT.
+"""The released detector, from data to weights: python -m dfa_utils.release.build --data ROOT.
 
 Trains the members of the recipe "release" for three seeds, puts them together, fixes calibration, threshold and the
 band of `uncertain` on validation, and scores every split, and `testing` under damage, into CSVs beside the weights. A
@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dfa_utils.augment import Augmentation
-from dfa_utils.calibrate import calibrate, uncertain_band
+from dfa_utils.analysis.calibrate import calibrate, uncertain_band
+from dfa_utils.analysis.crossval import fit_all_epochs
+from dfa_utils.analysis.robustness import CLEAN, score_conditions
 from dfa_utils.checkpoint import SHIPPED, load_checkpoint, round_to_half, runs_folder, save_checkpoint
-from dfa_utils.crossval import fit_all_epochs
-from dfa_utils.data import ClipDataset, fingerprint, make_loader, scan
+from dfa_utils.dataset import ClipDataset, fingerprint, make_loader, scan
+from dfa_utils.effects.augment import Augmentation
 from dfa_utils.evaluate import save_scores, score_clips
-from dfa_utils.files import write_atomically
 from dfa_utils.inference import Detector
-from dfa_utils.lab.compare import names_of
-from dfa_utils.lab.recipes import CHANNELS, RECIPES
 from dfa_utils.models import Ensemble
-from dfa_utils.robustness import CLEAN, score_conditions
+from dfa_utils.release.compare import names_of
+from dfa_utils.release.recipes import CHANNELS, RECIPES
+from dfa_utils.support.files import write_atomically
 
 DAMAGE = [
     CLEAN,
@@ -60,7 +60,7 @@ def main(arguments=None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    top = argparse.ArgumentParser("python -m dfa_utils.lab.release", description="Train and save what is released.")
+    top = argparse.ArgumentParser("python -m dfa_utils.release.build", description="Train and save what is released.")
     top.add_argument("--data", required=True, metavar="ROOT", help="training, validation and testing, as for train")
     top.add_argument("--out", default=SHIPPED, metavar="FILE", help="the weights; CSVs of scores go beside them")
     top.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

@@ -22,7 +22,7 @@ import platformdirs
 import torch
 
 from dfa_utils.audio import load_audio, stream_audio
-from dfa_utils.files import PART, atomic_file
+from dfa_utils.support.files import PART, atomic_file
 
 DECODING = 1  # counts up when dfa_utils.audio makes other samples of a file than before
 HEADER = struct.Struct("<4sqqqI")  # MARK; of the source: size (bytes), modification time (ns); samples; checksum

@@ -26,9 +26,9 @@ from torchaudio.functional import convolve, melscale_fbanks, resample
 
 from dfa_utils.audio import AudioError, is_silent, load_audio
 from dfa_utils.config import Config
-from dfa_utils.corpora import CLASSES, DataError, find_audio, find_sets, read, read_table
-from dfa_utils.files import write_atomically
-from dfa_utils.progress import map_in_threads
+from dfa_utils.datasets.layouts import CLASSES, DataError, find_audio, find_sets, read, read_table
+from dfa_utils.support.files import write_atomically
+from dfa_utils.support.parallel import map_in_threads
 
 MOMENTUM = 0.99 / 1.99  # of the fast Griffin-Lim algorithm, as torchaudio has it
 FLOOR = 1e-5  # magnitude below which a spectrogram holds nothing; the waveform's peak is 1
@@ -220,7 +220,7 @@ def copy_synthesise(
 def real_clips(root, folder=None) -> pd.DataFrame:
     """The training split's real clips of a data set, or all recordings in a folder that is none (speakers unknown).
 
-    Columns path, split, label (0 = real), system, speaker. Raises DataError as `dfa_utils.corpora.read` does, and for a
+    Columns path, split, label (0 = real), system, speaker. Raises DataError as `dfa_utils.datasets.layouts.read` does, and for a
     `folder` for copies that lies in `root`: the next call would take them for real.
     """
     root = Path(root).expanduser()

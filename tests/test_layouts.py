@@ -8,8 +8,9 @@ import pytest
 import soundfile
 from conftest import RATE, tone
 
-from dfa_utils import corpora, data
-from dfa_utils.data import DataError, scan
+from dfa_utils import dataset as data
+from dfa_utils.dataset import DataError, scan
+from dfa_utils.datasets import layouts as corpora
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import numpy as np
 import soundfile
 
 from dfa_utils.audio import SILENCE, AudioError
-from dfa_utils.cache import open_clip
 from dfa_utils.config import Config
+from dfa_utils.datasets.cache import open_clip
 
 RATE = Config().sample_rate  # Hz
 NUISANCE = {

@@ -18,7 +18,7 @@ import torch
 from torch.nn.functional import interpolate, softplus
 from torchaudio.functional import add_noise, mu_law_decoding, mu_law_encoding, phase_vocoder, resample
 
-from dfa_utils.corruptions import MP3_DELAY, change_rate, convolve, fft_size, fit_end
+from dfa_utils.effects.corruptions import MP3_DELAY, change_rate, convolve, fft_size, fit_end
 
 QUIET = 1e-6  # RMS or peak below which a clip counts as silent
 GRID = 257  # frequencies from 0 to half the sample rate at which RawBoost's notches are drawn

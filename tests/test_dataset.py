@@ -8,7 +8,7 @@ import torch
 from conftest import tone
 
 from dfa_utils.config import Config
-from dfa_utils.data import (
+from dfa_utils.dataset import (
     BalancedBatches,
     ClipDataset,
     DataError,

@@ -1,1 +1,0 @@
-"""What chooses and releases a detector, and is needed nowhere else: recipes, their comparison, the model card."""

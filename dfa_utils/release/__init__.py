@@ -1,0 +1,1 @@
+"""How the released detector is chosen, trained and described; needed nowhere else."""
