@@ -1,8 +1,8 @@
-"""From a file to samples: float32, mono, one sample rate; whole, in blocks, or in windows.
+"""From a file to samples: float32, mono, one sample rate; whole, or in blocks.
 
-libsndfile (the soundfile package) reads wav, flac, ogg, mp3 and their kin. `torchaudio.load` starts an FFmpeg decoder
-for each file, which takes many times as long for a short wav (notebook 02 measures it). It reads the rest: m4a, aac,
-webm, mp4.
+libsndfile (the soundfile package) reads wav, flac, ogg, mp3 and their kin. torchcodec, which `torchaudio.load` uses,
+starts an FFmpeg decoder for each file, which takes many times as long for a short wav (notebook 02 measures it). It
+reads the rest: m4a, aac, webm, mp4.
 """
 
 import math
@@ -18,38 +18,49 @@ import soundfile
 import torch
 import torchaudio
 
-SILENCE = 2 / 32768  # peak below which there is nothing to judge: the last bit of 16
+BLOCK_SECONDS = 30.0  # s; what is decoded at once
+LOWEST_RATE = 4_000  # Hz; no recording of speech has less, and a damaged header of 1 Hz would make days of it
 LARGEST = 1e6  # 120 dB above full scale: a float file with more holds no sound
-_UNKNOWN_LENGTH = 0x7FFFF000  # data sizes from here on are what writers into a pipe put, who do not know the length
+CANCELLED = 0.01  # power of the channels' mean, relative to the loudest channel, below which they cancel each other
+UNKNOWN_LENGTH = 0x7FFFF000  # data sizes from here on are what writers into a pipe put, who do not know the length
 
 
 class AudioError(ValueError):
-    """A file that cannot be used; the message names it and the cure."""
+    """A file that cannot be used; the message names it and the cure.
+
+    `kind` says in a word what is wrong: "missing", "folder", "empty", "truncated", "unreadable", "samples" (NaN or
+    infinite), "rate", "silent".
+    """
+
+    def __init__(self, message: str, kind: str = "unreadable"):
+        super().__init__(message)
+        self.kind = kind
 
 
 def load_audio(path, sample_rate: int = 16_000) -> torch.Tensor:
-    """Read one file as float32 mono [T] at `sample_rate` Hz, full scale = 1; channels are averaged.
+    """Read one file as float32 mono [T] at `sample_rate` Hz, full scale = 1.
 
-    Raises AudioError for a file that is missing, empty, truncated, not audio, or holds NaN or infinite samples.
+    Channels are averaged; where they would cancel each other (one is the other upside down), the loudest is taken.
+    Raises AudioError for a file that is missing, empty, truncated, not audio, has a sample rate below 4 kHz, or holds
+    NaN or infinite samples.
     """
-    blocks = list(stream_audio(path, sample_rate, block_seconds=math.inf))
+    blocks = list(stream_audio(path, sample_rate))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
 
-def stream_audio(path, sample_rate: int = 16_000, block_seconds: float = 30.0) -> Iterator[torch.Tensor]:
-    """Yield what `load_audio` returns in consecutive blocks [about block_seconds * sample_rate], in constant memory.
+def stream_audio(path, sample_rate: int = 16_000) -> Iterator[torch.Tensor]:
+    """Yield what `load_audio` returns in consecutive blocks [about 30 * sample_rate], in constant memory.
 
-    Joined, the blocks equal `load_audio`'s result. Raises the same errors, when the bad part is reached.
+    Raises the same errors, when the bad part is reached.
     """
     path = Path(path)
     _refuse_missing(path)
-    mono = (_mono(path, block) for block in _decode(path, block_seconds))
     empty = True
-    for block in resample_blocks(mono, sample_rate):
+    for block in resample_blocks(_mono_blocks(path), sample_rate):
         empty = False
         yield block
     if empty:
-        raise AudioError(f"{path}: the file holds no samples; record or export it again")
+        raise AudioError(f"{path}: the file holds no samples; record or export it again", "empty")
 
 
 def resample_blocks(blocks: Iterable[tuple[torch.Tensor, int]], sample_rate: int) -> Iterator[torch.Tensor]:
@@ -75,54 +86,6 @@ def resample_blocks(blocks: Iterable[tuple[torch.Tensor, int]], sample_rate: int
         yield _resampler(old, new)(held)[done * new // old :]
 
 
-def windows(blocks: Iterable[torch.Tensor], size: int, hop: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """Cut consecutive blocks [T] into windows: (start in samples, window [size]), `hop` samples apart.
-
-    Only what sounds is cut: the first window begins with the first sample that 16 bits tell from zero, the last one
-    ends with the last, and a pause of digital silence as long as a window parts two sounds. A sound shorter than `size`
-    is repeated to fill one window.
-    """
-    position, sound = 0, None
-    for block in (part for whole in blocks for part in whole.split(size)):
-        loud = (block.abs() >= SILENCE).nonzero().flatten()  # [N] of the block's samples
-        if sound and position + (int(loud[0]) if len(loud) else len(block)) - sound.end >= size:
-            yield from sound.rest()
-            sound = None
-        if len(loud):
-            skipped = 0 if sound else int(loud[0])
-            sound = sound or _Sound(size, hop, position + skipped)
-            sound.held, sound.end = torch.cat([sound.held, block[skipped:]]), position + int(loud[-1]) + 1
-            yield from sound.windows()
-        elif sound:
-            sound.held = torch.cat([sound.held, block])
-        position += len(block)
-    if sound:
-        yield from sound.rest()
-
-
-class _Sound:
-    """What is between two pauses: held [T] from sample `begin` on, in which the last sound ends at sample `end`."""
-
-    def __init__(self, size: int, hop: int, first: int):
-        self.size, self.hop, self.first = size, hop, first
-        self.held, self.begin, self.next, self.end = torch.empty(0), first, first, first
-
-    def windows(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """The windows that end before `end` and were not cut yet; the samples before the last one are let go."""
-        while self.next + self.size <= self.end:
-            self.held, self.begin = self.held[self.next - self.begin :], self.next
-            yield self.begin, self.held[: self.size]
-            self.next += self.hop
-
-    def rest(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """The last window, unless there is one that ends there; or the whole, repeated, if it is shorter."""
-        held = self.held[: self.end - self.begin]
-        if self.end - self.first < self.size:
-            yield self.first, fit_length(held, self.size)
-        elif self.begin + self.size < self.end:
-            yield self.end - self.size, held[-self.size :]
-
-
 def fit_length(waveform: torch.Tensor, size: int, start: int | None = None) -> torch.Tensor:
     """Cut [T] to [size] from sample `start` (None: from the middle), or repeat it where it is shorter."""
     if len(waveform) < size:
@@ -140,33 +103,57 @@ def has_ffmpeg() -> bool:
     return True
 
 
-def is_silent(waveform: torch.Tensor) -> torch.Tensor:
-    """Whether [..., T] holds nothing but a constant, to the last bit of 16: [...] of bool."""
-    mean = waveform.mean(dim=-1)
-    return torch.maximum(waveform.amax(dim=-1) - mean, mean - waveform.amin(dim=-1)) < SILENCE
-
-
 def _refuse_missing(path: Path) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise AudioError(f"{path}: no such file, or not readable ({error.strerror}); check the path") from error
+        raise AudioError(
+            f"{path}: no such file, or not readable ({error.strerror}); check the path", "missing"
+        ) from error
     if path.is_dir():
-        raise AudioError(f"{path}: a folder in which no audio file can be read; give a file, or another folder")
+        raise AudioError(
+            f"{path}: a folder in which no audio file can be read; give a file, or another folder", "folder"
+        )
     if size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again")
+        raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again", "empty")
 
 
-def _decode(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
-    """Blocks [T, channels] at the file's own rate, with that rate."""
+def _mono_blocks(path: Path) -> Iterator[tuple[torch.Tensor, int]]:
+    """The file's samples mixed to one channel, ([T], Hz) a block."""
+    for samples, rate in _decode(path):
+        if rate < LOWEST_RATE:
+            raise AudioError(
+                f"{path}: its header says {rate} Hz, but speech needs {LOWEST_RATE} Hz or more; the header is "
+                "damaged, or this is no recording of speech: export it again",
+                "rate",
+            )
+        mono = _mix(samples)
+        if not np.abs(mono).max(initial=0) < LARGEST:  # so that NaN is refused too
+            raise AudioError(
+                f"{path}: holds samples that are NaN, infinite or absurd; export it again as 16-bit wav", "samples"
+            )
+        yield torch.from_numpy(np.ascontiguousarray(mono)), rate
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _mix(samples: np.ndarray) -> np.ndarray:
+    """[T, channels] -> [T]: the channels' mean, or the loudest of them where the mean has hardly any power left."""
+    if samples.shape[1] == 1:
+        return samples[:, 0]
+    mean, power = samples.mean(axis=1), np.square(samples).mean(axis=0)
+    return samples[:, power.argmax()] if np.square(mean).mean() < CANCELLED * power.max() else mean
+
+
+def _decode(path: Path) -> Iterator[tuple[np.ndarray, int]]:
+    """Blocks [T, channels] of about BLOCK_SECONDS and their sample rate in Hz."""
     try:
         file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)  # bytes: any name
     except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless .raw
-        yield from _decode_with_ffmpeg(path, block_seconds)
+        yield from _decode_with_ffmpeg(path)
         return
     with file:
         _refuse_truncated(path, file)
-        frames = -1 if math.isinf(block_seconds) else int(block_seconds * file.samplerate)
+        frames = int(BLOCK_SECONDS * file.samplerate)
         more = True
         while more:
             block = _read(path, file, frames)
@@ -175,7 +162,7 @@ def _decode(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]
                 yield block, file.samplerate
 
 
-def _read(path: Path, file: soundfile.SoundFile, frames: int):
+def _read(path: Path, file: soundfile.SoundFile, frames: int) -> np.ndarray:
     try:
         return file.read(frames, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
@@ -186,20 +173,22 @@ def _refuse_truncated(path: Path, file: soundfile.SoundFile) -> None:
     """libsndfile shortens a cut-off wav without a word, but its log tells."""
     sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
     promised, held = map(int, sizes.groups()) if sizes else (0, 0)
-    if held < promised < _UNKNOWN_LENGTH:
+    if held < promised < UNKNOWN_LENGTH:
         raise AudioError(
-            f"{path}: truncated: its header promises {promised} bytes of audio, it holds {held}; fetch the file again"
+            f"{path}: truncated: its header promises {promised} bytes of audio, it holds {held}; fetch the file again",
+            "truncated",
         )
 
 
-def _decode_with_ffmpeg(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
-    _refuse_without_ffmpeg(path)
+def _decode_with_ffmpeg(path: Path) -> Iterator[tuple[np.ndarray, int]]:
+    if not has_ffmpeg():
+        raise AudioError(
+            f"{path}: libsndfile cannot read it, and FFmpeg, which reads m4a, aac, webm and mp4, is not at hand "
+            "(or torchcodec is missing). Install it: `apt-get install ffmpeg`, `conda install -c conda-forge ffmpeg` "
+            "or `brew install ffmpeg`; or convert the file to wav. If it is no audio file at all, leave it out"
+        )
     try:
-        if math.isinf(block_seconds):
-            samples, rate = torchaudio.load(path)
-            yield samples.T.numpy(), rate
-        else:
-            yield from _torchcodec_blocks(path, block_seconds)
+        yield from _torchcodec_blocks(path)
     except (RuntimeError, ValueError) as error:
         raise AudioError(
             f"{path}: neither libsndfile nor FFmpeg finds audio in it; it is damaged or something else under an "
@@ -207,35 +196,17 @@ def _decode_with_ffmpeg(path: Path, block_seconds: float) -> Iterator[tuple[np.n
         ) from error
 
 
-def _torchcodec_blocks(path: Path, seconds: float) -> Iterator[tuple[np.ndarray, int]]:
-    """In steps of `seconds`, the last one open-ended; a recording whose header tells no duration comes in one block."""
+def _torchcodec_blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
+    """The last block is open-ended; a recording whose header tells no duration comes in one block."""
     from torchcodec.decoders import AudioDecoder
 
     decoder = AudioDecoder(path)
     start, end = 0.0, decoder.metadata.duration_seconds_from_header or 0.0
     while start is not None:
-        stop = start + seconds if start + seconds < end else None
+        stop = start + BLOCK_SECONDS if start + BLOCK_SECONDS < end else None
         block = decoder.get_samples_played_in_range(start, stop)
         yield block.data.T.numpy(), block.sample_rate
         start = stop
-
-
-def _refuse_without_ffmpeg(path: Path) -> None:
-    if not has_ffmpeg():
-        raise AudioError(
-            f"{path}: libsndfile cannot read it, and FFmpeg, which reads m4a, aac, webm and mp4, is not at hand "
-            "(or torchcodec is missing). Install it: `apt-get install ffmpeg`, `conda install -c conda-forge ffmpeg` "
-            "or `brew install ffmpeg`; or convert the file to wav. If it is no audio file at all, leave it out"
-        )
-
-
-def _mono(path: Path, decoded: tuple[np.ndarray, int]) -> tuple[torch.Tensor, int]:
-    samples, rate = decoded
-    with np.errstate(over="ignore", invalid="ignore"):
-        mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)  # [T, channels] -> [T]
-    if not np.abs(mono).max(initial=0) < LARGEST:  # so that NaN is refused too
-        raise AudioError(f"{path}: holds samples that are NaN, infinite or absurd; export it again as 16-bit wav")
-    return torch.from_numpy(np.ascontiguousarray(mono)), rate
 
 
 @lru_cache
