@@ -10,52 +10,23 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dfa_utils.audio import AudioError, fit_length, is_silent, windows
+from dfa_utils.audio import AudioError, fit_length
 from dfa_utils.config import Config
-from dfa_utils.datasets.cache import blocks_of, open_clip
-from dfa_utils.datasets.layouts import (
-    CLASSES,
-    LABEL_NAMES,
-    LAYOUT,
-    SPLIT_NAMES,
-    SPLITS,
-    SUFFIXES,
-    DataError,
-    find_audio,
-    read,
-    walk_audio,
-)
+from dfa_utils.datasets.cache import open_clip
+from dfa_utils.datasets.layouts import CLASSES, LAYOUT, SPLITS, DataError, read
 from dfa_utils.support.parallel import map_in_threads
-
-__all__ = [
-    "CLASSES",
-    "LABEL_NAMES",
-    "LAYOUT",
-    "SPLITS",
-    "SPLIT_NAMES",
-    "SUFFIXES",
-    "BalancedBatches",
-    "ClipDataset",
-    "DataError",
-    "find_audio",
-    "find_unusable",
-    "fingerprint",
-    "make_loader",
-    "scan",
-    "set_epoch",
-    "walk_audio",
-]
+from dfa_utils.windows import find_sounds, is_silent
 
 
 def scan(root, check: bool = True, splits: tuple[str, ...] | None = SPLITS) -> pd.DataFrame:
     """The manifest of a data set: columns path, split, label (1 = fake), system, speaker; one row a clip.
 
     `root` is a CSV file, a folder with a manifest.csv, or a folder in Fake-or-Real's layout (train/val/test, upper case
-    and folders around it are fine) or another that `dfa_utils.datasets.layouts` reads; columns that only some of them have
+    and folders around it are fine) or another that `datasets.layouts` reads; columns that only some of them have
     (codec, ...) follow. `splits` must be there with both classes; others may. Most test sets have testing alone:
     `splits=("testing",)`; None takes whatever there is, at least one split with both classes. With `check`, every file
-    is decoded, once for all (`dfa_utils.datasets.cache`), and unusable ones are left out with a warning that names them. Raises
-    DataError for what is missing: the folder, a split, a class, its files; and for several data sets side by side.
+    is decoded, and unusable ones are left out with a warning that names them. Raises DataError for what is missing: the
+    folder, a split, a class, its files; and for several data sets side by side.
     """
     unknown = sorted(set(splits or ()) - set(SPLITS))
     if unknown:
@@ -90,30 +61,40 @@ def fingerprint(manifest: pd.DataFrame) -> str:
 class ClipDataset(Dataset):
     """Clips of a manifest as (waveform [clip_samples] float32, label 0 or 1).
 
-    A longer clip is cut: at random when `train`, as a function of (seed, epoch, index) alone, else in the middle. Of
-    the cut, digital silence at either end goes, as in scoring: its length tells data sets apart, not voices. What is
-    too short is repeated. Raises AudioError for a file that cannot be read.
+    What is cut out of a clip lies in one of its sounds (`windows.find_sounds`), as the windows do that scoring judges:
+    never digital silence, whose length tells data sets apart and not voices. With `train`, the place is drawn as a
+    function of (seed, epoch, index) alone, every one as likely; else it is the middle of the longest sound. What is too
+    short is repeated. Raises AudioError for a file that cannot be read, or is silent throughout.
     """
 
     def __init__(self, manifest: pd.DataFrame, config: Config, train: bool = False):
         self.paths = manifest.path.tolist()
         self.labels = manifest.label.astype(int).tolist()
         self.config, self.train, self.epoch = config, train, 0
+        self.sounds: dict[int, list[tuple[int, int]]] = {}  # of the clips that were looked at
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         clip, size = open_clip(self.paths[index], self.config.sample_rate), self.config.clip_samples
-        start = self._start(index, max(len(clip) - size, 0))
-        cut = clip[start : start + size]
-        sounding = (window for _, window in windows([cut], size, size))
-        return next(sounding, fit_length(cut, size)), self.labels[index]
+        if index not in self.sounds:
+            self.sounds[index] = _sounds_of(clip, size, self.paths[index])
+        start, end = self._draw(index) if self.train else self._longest(index)
+        return fit_length(clip[start:end], size), self.labels[index]
 
-    def _start(self, index: int, spare: int) -> int:
-        if not self.train or not spare:
-            return spare // 2
-        return int(np.random.default_rng((self.config.seed, self.epoch, index)).integers(spare + 1))
+    def _longest(self, index: int) -> tuple[int, int]:
+        return max(self.sounds[index], key=lambda sound: sound[1] - sound[0])
+
+    def _draw(self, index: int) -> tuple[int, int]:
+        """First sample and end of one of all the places at which a crop can lie."""
+        sounds, size = self.sounds[index], self.config.clip_samples
+        places = np.array([max(end - start - size, 0) + 1 for start, end in sounds])
+        drawn = int(np.random.default_rng((self.config.seed, self.epoch, index)).integers(places.sum()))
+        which = int(np.searchsorted(places.cumsum(), drawn, side="right"))
+        start, end = sounds[which]
+        start += drawn - int(places[:which].sum())
+        return start, min(start + size, end)
 
 
 class BalancedBatches(Sampler):
@@ -174,10 +155,16 @@ def _digest(path: str) -> str:
         return hashlib.sha256(file.read(65_536) + str(os.fstat(file.fileno()).st_size).encode()).hexdigest()
 
 
+def _sounds_of(clip: torch.Tensor, pause: int, path: str) -> list[tuple[int, int]]:
+    sounds = find_sounds(clip, pause)
+    if not sounds:
+        raise AudioError(f"{path}: silent throughout; leave it out", "silent")
+    return sounds
+
+
 def _why_unusable(path: str) -> str:
-    rate = Config().sample_rate
     try:
-        silent = all(is_silent(block) for block in blocks_of(open_clip(path, rate), rate))
+        clip = open_clip(path, Config().sample_rate)
     except AudioError as error:
         return str(error)
-    return f"{path}: silent; leave it out" if silent else ""
+    return f"{path}: silent; leave it out" if is_silent(clip) else ""

@@ -5,20 +5,22 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import tone
+from conftest import hiss, tone
 
+from dfa_utils.audio import AudioError
 from dfa_utils.config import Config
 from dfa_utils.dataset import (
     BalancedBatches,
     ClipDataset,
-    DataError,
-    find_audio,
     find_unusable,
     fingerprint,
     make_loader,
     scan,
     set_epoch,
 )
+from dfa_utils.datasets.layouts import DataError
+from dfa_utils.datasets.walk import find_audio
+from dfa_utils.windows import find_sounds
 
 COUNTS = {("training", 0): 12, ("training", 1): 12, ("validation", 0): 6, ("validation", 1): 6, ("testing", 0): 6,
           ("testing", 1): 6}  # fmt: skip
@@ -114,6 +116,45 @@ def test_digital_silence_around_a_clip_is_not_trained_on(tmp_path, tiny_config):
     bare, padded = (wave for wave, _ in ClipDataset(manifest, tiny_config, train=True))
     assert bare.any()
     assert torch.equal(bare, padded)
+
+
+def crops(path, config, epochs=200):
+    """What training would cut from one file in many epochs: [epochs, clip_samples]."""
+    dataset = ClipDataset(pd.DataFrame({"path": [str(path)], "label": [0]}), config, train=True)
+    cut = []
+    for dataset.epoch in range(epochs):
+        cut.append(dataset[0][0])
+    return torch.stack(cut)
+
+
+def test_with_leading_silence_no_crop_is_a_loop_with_a_seam(tmp_path, tiny_config):
+    sound, size = tone(np.random.default_rng(0), seconds=1.0), tiny_config.clip_samples
+    soundfile.write(tmp_path / "a.wav", np.concatenate([np.zeros(16_000), sound]), 16_000, subtype="FLOAT")
+    wave = torch.from_numpy(sound)
+    places = {wave[start : start + size].numpy().tobytes() for start in range(len(wave) - size + 1)}
+    cut = crops(tmp_path / "a.wav", tiny_config)
+    assert all(crop.numpy().tobytes() in places for crop in cut)
+    assert len(cut.unique(dim=0)) > 150  # every place is as likely
+
+
+def test_with_a_long_pause_no_crop_is_silent_and_both_sounds_are_drawn(tmp_path, tiny_config):
+    rng, size = np.random.default_rng(0), tiny_config.clip_samples
+    pauses = [np.zeros(samples, "float32") for samples in (48_000, 9_000)]
+    parts = [tone(rng, 0.9, hz=250), pauses[0], hiss(rng, 0.6), pauses[1], tone(rng, 0.1)]
+    soundfile.write(tmp_path / "a.wav", np.concatenate(parts), 16_000, subtype="FLOAT")
+    cut = crops(tmp_path / "a.wav", tiny_config)
+    assert (cut.unfold(1, 160, 160).amax(dim=2) - cut.unfold(1, 160, 160).amin(dim=2)).min() > 1e-3
+    sounds = find_sounds(torch.from_numpy(np.concatenate(parts)), size)
+    assert [end - start for start, end in sounds] == [14_400, 9_600, 1_600]
+    hissing = (cut.diff(dim=1).abs().mean(dim=1) > 0.04).float().mean()
+    assert 0.2 < hissing < 0.5  # 3,201 of 8,001 + 3,201 + 1 places
+
+
+def test_a_silent_clip_is_no_training_clip(tmp_path, tiny_config):
+    soundfile.write(tmp_path / "silent.wav", np.full(9_000, 0.1), 16_000)
+    with pytest.raises(AudioError, match=r"silent\.wav") as error:
+        crops(tmp_path / "silent.wav", tiny_config, 1)
+    assert error.value.kind == "silent"
 
 
 def test_crops_follow_from_seed_epoch_and_index(tmp_path):

@@ -6,11 +6,13 @@ Labels: 1 = fake. Where a source says nothing, `system` and `speaker` are empty;
 import csv
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
+from dfa_utils.datasets.walk import find_audio, folders_in
 
 SPLITS = ("training", "validation", "testing")
 CLASSES = ("real", "fake")  # the index is the label
@@ -26,7 +28,6 @@ SPLIT_NAMES = {
     "eval": "testing",
 }
 LABEL_NAMES = {"real": 0, "bonafide": 0, "bona-fide": 0, "genuine": 0, "0": 0, "fake": 1, "spoof": 1, "1": 1}
-SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".mp4", ".aif", ".aiff", ".au", ".wma"}
 LAYOUT = (
     "ROOT/{training,validation,testing}/{real,fake}/*.wav, or a manifest.csv with columns path, label, split, or a "
     "published layout that data/README.md lists"
@@ -84,16 +85,16 @@ def find_sets(path: Path, depth: int = DEPTH) -> list[tuple[Reader, Path]]:
     reader = next((reader for reader in READERS if reader.knows(path)), None)
     if reader:
         return [(reader, path)]
-    return [found for folder in _folders(path) if depth for found in find_sets(folder, depth - 1)]
+    return [found for folder in folders_in(path) if depth for found in find_sets(folder, depth - 1)]
 
 
 def read_folders(home: Path) -> pd.DataFrame:
     """Fake-or-Real, any of its four variants (Reimao and Tzerpos, SpeD 2019): HOME/SPLIT/{real,fake}/**/*.wav."""
     rows = [
         (str(path), SPLIT_NAMES[split.name.lower()], LABEL_NAMES[label.name.lower()], "", "")
-        for split in _folders(home)
+        for split in folders_in(home)
         if split.name.lower() in SPLIT_NAMES
-        for label in _folders(split)
+        for label in folders_in(split)
         if label.name.lower() in LABEL_NAMES
         for path in find_audio(label)
     ]
@@ -154,7 +155,7 @@ def read_asvspoof2021(home: Path) -> pd.DataFrame:
     """
     home = home.absolute()
     track = home.name.split("_")[1]
-    places = [home.parent, *_folders(home.parent)]  # HOME is one of them
+    places = [home.parent, *folders_in(home.parent)]  # HOME is one of them
     keys = _first([place / "keys" / track / "CM" / "trial_metadata.txt" for place in places])
     return _read_protocols(home, ASVSPOOF2021[track], {"testing": (keys, home / "flac")})
 
@@ -173,44 +174,6 @@ def read_asvspoof5(home: Path) -> pd.DataFrame:
         for split, (file, folder) in names.items()
     }
     return _read_protocols(home, ASVSPOOF5, parts)
-
-
-def find_audio(folder) -> list[Path]:
-    """All audio files below a folder, by their suffix, in the order of their names."""
-    return list(walk_audio(folder))
-
-
-def walk_audio(folder) -> Iterator[Path]:
-    """What `find_audio` finds, one after the other: no more than a folder's names is held in memory.
-
-    A folder that cannot be read stands for what may be in it.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted((e.name, e.is_dir(follow_symlinks=False), e.is_symlink()) for e in entries if _visible(e))
-    except OSError:
-        yield Path(folder)
-        return
-    for name, is_folder, is_link in found:
-        path = Path(folder, name)
-        if is_folder:
-            yield from walk_audio(path)
-        elif path.suffix.lower() in SUFFIXES and not (is_link and path.is_dir()):
-            yield path
-
-
-def _visible(entry: os.DirEntry) -> bool:
-    return not entry.name.startswith(".")
-
-
-def _folders(folder: Path) -> list[Path]:
-    """The visible folders in a folder, by name; none in one that cannot be read."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if _visible(e) and e.name != "__MACOSX" and e.is_dir())
-    except OSError:
-        return []
-    return [folder / name for name in names]
 
 
 def _first(paths: list[Path]) -> Path:
@@ -305,7 +268,7 @@ def _is_in_the_wild(path: Path) -> bool:
 
 
 def _is_split_folders(path: Path) -> bool:
-    return any(folder.name.lower() in SPLIT_NAMES for folder in _folders(path))
+    return any(folder.name.lower() in SPLIT_NAMES for folder in folders_in(path))
 
 
 READERS = (  # the first that knows a folder reads it
