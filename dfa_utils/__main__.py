@@ -10,7 +10,7 @@ from dfa_utils.audio import AudioError
 from dfa_utils.config import Config
 from dfa_utils.inference import Detector, Prediction
 from dfa_utils.support.files import write_atomically
-from dfa_utils.support.parallel import progress_bar, this_process
+from dfa_utils.support.parallel import progress_bar, share_between_processes, this_process
 
 CHECKPOINT = "a run, a folder of runs (its newest) or a file (default: the weights of the package)"
 DEVICE = "cpu, cuda, cuda:1, mps (default: a GPU if there is one)"
@@ -113,18 +113,20 @@ def train(options) -> int:
     return 0
 
 
-def _sizes(options, manifest) -> dict:
+def _sizes(options, manifest) -> dict[str, int]:
+    """Epochs and batch size: what was asked for, else what suits the training split."""
     fitting = Config().scaled_to(int((manifest.split == "training").sum()))
-    return {"epochs": options.epochs or fitting.epochs, "batch_size": options.batch_size or fitting.batch_size}
+    asked = {"epochs": options.epochs, "batch_size": options.batch_size}
+    return {name: getattr(fitting, name) if value is None else value for name, value in asked.items()}
 
 
 def audit(options) -> int:
     """`audit`: the traps of a data set in plain words, then the figures behind them; exit status 1 if there is one."""
-    from dfa_utils.datasets import audit as health
+    from dfa_utils.datasets.audit import audit as examine
 
-    found = health.audit(options.root)
+    found = examine(options.root)
     if options.out:
-        table = found.clips.drop(columns="fingerprint")
+        table = found.clips.drop(columns="sketch")
         write_atomically(options.out, table.to_csv(index=False).encode(errors="backslashreplace"))
     print(found)
     return int(len(found.verdicts) > 0)
@@ -134,10 +136,10 @@ def evaluate(options) -> int:
     """`evaluate`: the figures of every split that holds both classes, at the checkpoint's own threshold."""
     from dfa_utils.analysis.report import as_text
     from dfa_utils.dataset import fingerprint
-    from dfa_utils.evaluate import save_scores, score_clips
+    from dfa_utils.evaluation import save_scores, score_clips
 
     detector, manifest = _load(options), _scan(options.data, splits=None)
-    scores = score_clips(detector.model, manifest)
+    scores = score_clips(detector, manifest)
     if options.out and this_process().is_main_process:
         save_scores(options.out, scores, detector.threshold, detector.fingerprint, fingerprint(manifest))
     _say(as_text(scores, detector.threshold))
@@ -147,7 +149,7 @@ def evaluate(options) -> int:
 def report(options) -> int:
     """`report`: every table of an evaluation, from its CSV alone."""
     from dfa_utils.analysis.report import as_text
-    from dfa_utils.evaluate import load_scores
+    from dfa_utils.evaluation import load_scores
 
     print(as_text(*load_scores(options.table)))
     return 0
@@ -155,14 +157,15 @@ def report(options) -> int:
 
 def predict(options) -> int:
     """`predict`: a line for each file, a row for each in the CSV; a file that fails is named and stops nothing."""
-    from dfa_utils.support.table import ScoreTable, expand, score_files
+    from dfa_utils.datasets.walk import expand
+    from dfa_utils.support.table import ScoreTable
 
     if options.resume and not options.out:
         raise ValueError("--resume continues a CSV: say which with --out")
     detector, paths, failed = _load(options), expand(options.paths), 0
     writes = options.out and this_process().is_main_process
-    table = ScoreTable(options.out, paths, detector, options.resume) if writes else None
-    results = score_files(detector, paths)
+    table = ScoreTable(options.out, paths, detector.fingerprint, options.resume) if writes else None
+    results = share_between_processes(detector.predict_files, paths)
     for _, result in progress_bar(table.add(results) if table else results, disable=not sys.stderr.isatty()):
         failed += isinstance(result, AudioError)
         _say(result if isinstance(result, Prediction) else f"error: {result}")
@@ -171,7 +174,7 @@ def predict(options) -> int:
 
 def vocode(options) -> int:
     """`vocode`: a training set of ROOT's reals and their copies; a second call makes what is missing."""
-    from dfa_utils.effects.vocode import copy_synthesise, real_clips
+    from dfa_utils.datasets.copies import copy_synthesise, real_clips
 
     names = options.vocoders.split(",") if options.vocoders else None
     with this_process().local_main_process_first():

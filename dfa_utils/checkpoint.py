@@ -9,13 +9,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from dfa_utils.backends.ensemble import Ensemble
 from dfa_utils.config import Config
-from dfa_utils.models import Detecting, Ensemble, build_model
+from dfa_utils.models import build_model
 from dfa_utils.support.files import write_atomically
 
 SHIPPED = Path(__file__).parent / "weights" / "detector.safetensors"
 TRAINING_STATE = "optimizer."  # tensors under this prefix belong to the training loop, not to the detector
-FRONT_END = "front_ends."  # tensors of this name follow from the config and are not stored
+COMPUTED = "front_ends."  # tensors under this name follow from the config: they are not stored
 
 
 class CheckpointError(ValueError):
@@ -29,29 +30,29 @@ def runs_folder() -> Path:
     return Path(os.environ.get("DFA_RUNS", home / "runs"))
 
 
-def save_checkpoint(path, model: Detecting, info: dict, tensors: dict | None = None, compact: bool = False) -> None:
+def save_checkpoint(path, model: nn.Module, info: dict, tensors: dict | None = None, compact: bool = False) -> None:
     """Write model, config (of an ensemble all), `info` (what JSON can hold) and further `tensors` atomically.
 
     With `compact`, a tensor of the model that half precision holds exactly (see `round_to_half`) is stored in it.
     """
-    learnt = {name: value.detach().cpu().contiguous() for name, value in _learnt(model).items()}
+    learnt = {name: value.detach().cpu().contiguous() for name, value in learnt_tensors(model).items()}
     if compact:
         learnt = {name: value.half() if _fits_half(value) else value for name, value in learnt.items()}
     state = learnt | (tensors or {})
     header = {"config": model.config.to_json(), "info": json.dumps(info)}
     if isinstance(model, Ensemble):
-        header["members"] = json.dumps([member.config.to_json() for member in model.members])
+        header["members"] = json.dumps([config.to_json() for config in configs_of(model)])
     write_atomically(path, save(state, metadata=header))
 
 
 def round_to_half(model: nn.Module) -> None:
     """Round what was learnt to half precision, in place; the model goes on computing in its own."""
-    for value in _learnt(model).values():
+    for value in learnt_tensors(model).values():
         if value.is_floating_point():
             value.copy_(value.half())
 
 
-def load_checkpoint(path, device="cpu") -> tuple[Detecting, dict]:
+def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
     """Read a detector, in evaluation mode on `device`, and its `info`.
 
     `path` is a file, a run's folder (its best.safetensors) or a folder of runs (the newest). Raises CheckpointError.
@@ -68,23 +69,28 @@ def load_checkpoint(path, device="cpu") -> tuple[Detecting, dict]:
     return model.to(device).eval(), json.loads(header["info"])
 
 
-def restore(model: Detecting, tensors: dict[str, torch.Tensor]) -> None:
+def restore(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Put a checkpoint's tensors into a model made from its config; RuntimeError where they do not fit."""
     learnt = {name: value for name, value in tensors.items() if not name.startswith(TRAINING_STATE)}
-    fixed = {name: value for name, value in model.state_dict().items() if FRONT_END in name}
+    fixed = {name: value for name, value in model.state_dict().items() if COMPUTED in name}
     model.load_state_dict(fixed | learnt)
 
 
-def _learnt(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors that do not follow from the config."""
-    return {name: value for name, value in model.state_dict().items() if FRONT_END not in name}
+def learnt_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of a detector that do not follow from its config, by name."""
+    return {name: value for name, value in model.state_dict().items() if COMPUTED not in name}
+
+
+def configs_of(model: nn.Module) -> list[Config]:
+    """The config of a detector; of an ensemble that of each member."""
+    return [part.config for part in getattr(model, "members", [model])]
 
 
 def _fits_half(value: torch.Tensor) -> bool:
     return value.is_floating_point() and torch.equal(value.half().to(value), value)
 
 
-def _build(header: dict[str, str]) -> Detecting:
+def _build(header: dict[str, str]) -> nn.Module:
     """The detector that a header describes, with fresh weights."""
     if "members" in header:
         return Ensemble([build_model(config=Config.from_json(text)) for text in json.loads(header["members"])])

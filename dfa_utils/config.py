@@ -48,9 +48,7 @@ class Config:
     seed: int = 0
 
     # What training clips go through
-    augment: tuple[
-        tuple[str, float], ...
-    ] = ()  # (a name in effects.augment.AUGMENTATIONS, share of clips)
+    augment: tuple[tuple[str, float], ...] = ()  # (a name in effects.augment.AUGMENTATIONS, share of clips)
     mask_bands: int = 0  # SpecAugment: bands that each of two masks hides at most
     mask_frames: int = 0  # SpecAugment: frames that each of two masks hides at most
 

@@ -1,59 +1,38 @@
-"""Scores and tables of a detector on a data set. A clip's score is what `Detector.predict` gives: P(fake).
+"""Scores and tables of a detector on a data set; a clip's score is what `Detector.predict` gives: P(fake)."""
 
-The clips come through the cache of decoded clips, `Detector.predict` reads the file itself: for other than 16-bit mono
-audio at the detector's rate the two differ by what 16 bits cannot hold.
-"""
-
-from collections.abc import Iterable
-from itertools import islice
+from itertools import repeat
 
 import numpy as np
 import pandas as pd
-import torch
-from accelerate.utils import gather_object
 
 from dfa_utils import metrics
-from dfa_utils.audio import AudioError, windows
-from dfa_utils.config import Config
-from dfa_utils.dataset import SPLITS
-from dfa_utils.datasets.cache import blocks_of, open_clip
-from dfa_utils.models import Detecting, fuse_for_scoring, score_windows
+from dfa_utils.audio import AudioError
+from dfa_utils.datasets.cache import stream_clip
+from dfa_utils.datasets.layouts import SPLITS
+from dfa_utils.inference import Detector
+from dfa_utils.intervals import clustered_interval
 from dfa_utils.support.files import write_atomically
-from dfa_utils.support.parallel import progress_bar, this_process
-
-BATCH = 32  # windows that are scored at once
+from dfa_utils.support.parallel import gather_in_order, my_share, progress_bar
 
 
-def score_clips(model: Detecting, manifest: pd.DataFrame) -> pd.DataFrame:
-    """The manifest with a column `score`: the mean P(fake) of each clip's windows, on the model's own device.
+def evaluate(detector: Detector, manifest: pd.DataFrame) -> pd.DataFrame:
+    """The figures of `summarise`, one row a split, at the detector's own threshold; raises what `score_clips` does."""
+    return summarise(score_clips(detector, manifest), detector.threshold)
+
+
+def score_clips(detector: Detector, manifest: pd.DataFrame) -> pd.DataFrame:
+    """The manifest with a column `score`: P(fake) of each clip, higher = more likely fake.
 
     Under several processes each of them must call this with the same manifest: each scores its share, all get the
-    whole. Raises AudioError, naming it, for a clip that cannot be read or is silent; `data.scan` leaves such clips out.
+    whole. Raises AudioError, in all of them, for a clip that cannot be read or is silent; `scan` leaves such clips out.
     """
-    state = this_process()
-    share = range(state.process_index, len(manifest), state.num_processes)
-    scores = list(zip(share, _scores_of(model, manifest.path.iloc[share]), strict=True))
-    return manifest.assign(score=[score for _, score in sorted(gather_object(scores))])
 
-
-def mean_scores(model: Detecting, clips: Iterable[Iterable[torch.Tensor]], count: int) -> np.ndarray:
-    """The mean P(fake) [count] of the windows of each clip, given as consecutive blocks [T]; NaN for a silent one."""
-    config, scorer = model.config, fuse_for_scoring(model)
-    cut = ((i, w) for i, clip in enumerate(clips) for _, w in windows(clip, config.clip_samples, config.hop_samples))
-    sums, counts = np.zeros(count), np.zeros(count)
-    while batch := list(islice(cut, BATCH)):
-        for (i, _), score in zip(batch, score_windows(scorer, [window for _, window in batch]), strict=True):
-            sums[i] += score or 0
-            counts[i] += score is not None
-    return np.divide(sums, counts, out=np.full(count, np.nan), where=counts > 0)
-
-
-def _scores_of(model: Detecting, paths: pd.Series) -> np.ndarray:
-    rate, bar = model.config.sample_rate, progress_bar(paths, "scoring", leave=False)
-    scores = mean_scores(model, (blocks_of(open_clip(path, rate), rate) for path in bar), len(paths))
-    if np.isnan(scores).any():
-        raise AudioError(f"{paths.iloc[int(np.isnan(scores).argmax())]}: silent throughout; leave it out")
-    return scores
+    rate, paths = detector.model.config.sample_rate, my_share(manifest.path.tolist())
+    clips = zip(paths, map(stream_clip, progress_bar(paths, "scoring", leave=False), repeat(rate)), strict=True)
+    results = gather_in_order([result for _, result in detector.judge(clips)])
+    if errors := [result for result in results if isinstance(result, AudioError)]:
+        raise errors[0]
+    return manifest.assign(score=[result.score for result in results])
 
 
 def summarise(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -63,6 +42,20 @@ def summarise(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
     named, and never narrower than that drawn by clip.
     """
     return pd.DataFrame({split: _figures(part, threshold) for split, part in parts_of(scores).items()}).T
+
+
+def eer_interval(part: pd.DataFrame) -> tuple[float, float]:
+    """95 % interval of the EER of a table with label and score: the one rule of the project.
+
+    Drawn by speaker and by system where they are named (`clusters_of`), and never narrower than drawn by clip. NaN
+    where a class has a single clip.
+    """
+    if part.label.value_counts().min() < 2:
+        return np.nan, np.nan
+    clusters, by_clip = clusters_of(part), np.full(len(part), "")
+    drawn_by = [by_clip, clusters] if clusters.any(axis=None) else [by_clip]
+    bounds = [clustered_interval(metrics.eer_rate, part.label, part.score, by, n=500) for by in drawn_by]
+    return min(low for low, _ in bounds), max(high for _, high in bounds)
 
 
 def parts_of(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -83,21 +76,13 @@ def clusters_of(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_condition(scores: pd.DataFrame, threshold: float, column: str) -> pd.DataFrame:
-    """One row a value of `column` (system, speaker, ...): clips, share called wrongly and its interval, score, AUC.
+    """One row a value of `column` (system, speaker, ...): clips, share called wrongly and its interval.
 
-    `low` and `high` bound the 95 % interval of the share (Wilson), clips taken as independent. `auc` sets the fakes
-    among them against all reals, and the reals against all fakes; most errors first.
+    `low` and `high` bound the 95 % interval of the share (Wilson 1927), clips taken as independent; most errors first.
     """
-    rows = {value: _condition(part, scores, threshold) for value, part in scores.groupby(column) if value != ""}
-    table = pd.DataFrame(rows, index=["clips", "wrong", "low", "high", "score", "auc"]).T
+    rows = {value: _condition(part, threshold) for value, part in scores.groupby(column) if value != ""}
+    table = pd.DataFrame(rows, index=["clips", "wrong", "low", "high"]).T
     return table.rename_axis(column).astype({"clips": int}).sort_values("wrong", ascending=False)
-
-
-def with_seconds(scores: pd.DataFrame, edges=(0, 1, 1.5, 2, 3, 5, 10, 30, np.inf)) -> pd.DataFrame:
-    """The table with a column `duration`: the clip's length in s as a range, for `by_condition`."""
-    rate = Config().sample_rate
-    seconds = [len(open_clip(path, rate)) / rate for path in scores.path]
-    return scores.assign(duration=pd.cut(seconds, edges).astype(str))
 
 
 def confusions(scores: pd.DataFrame, threshold: float) -> dict[str, np.ndarray]:
@@ -111,13 +96,6 @@ def worst_mistakes(scores: pd.DataFrame, threshold: float, n: int = 4) -> pd.Dat
     margin = (scores.score - threshold) * np.where(scores.label == 1, 1, -1)
     wrong = (scores.score >= threshold) != (scores.label == 1)
     return scores.assign(margin=margin)[wrong].sort_values("margin").head(n)
-
-
-def clearest(scores: pd.DataFrame, threshold: float, n: int = 4) -> pd.DataFrame:
-    """The n clips furthest on the right side of the threshold, clearest first."""
-    margin = (scores.score - threshold) * np.where(scores.label == 1, 1, -1)
-    right = (scores.score >= threshold) == (scores.label == 1)
-    return scores.assign(margin=margin)[right].sort_values("margin", ascending=False).head(n)
 
 
 def save_scores(path, scores: pd.DataFrame, threshold: float, detector: str, data: str) -> None:
@@ -137,20 +115,17 @@ def load_scores(path) -> tuple[pd.DataFrame, float]:
     return table, float(table.threshold.iloc[0])
 
 
-def _condition(part: pd.DataFrame, scores: pd.DataFrame, threshold: float) -> tuple:
+def _condition(part: pd.DataFrame, threshold: float) -> tuple[int, float, float, float]:
     from scipy.stats import binomtest
 
     wrong = int(((part.score >= threshold) != (part.label == 1)).sum())
     interval = binomtest(wrong, len(part)).proportion_ci(method="wilson")
-    others = scores[scores.label == 1 - part.label.iloc[0]]
-    both = pd.concat([part[part.label == part.label.iloc[0]], others])
-    auc = metrics.roc_auc(both.label, both.score) if len(others) else np.nan
-    return len(part), wrong / len(part), interval.low, interval.high, part.score.mean(), auc
+    return len(part), wrong / len(part), interval.low, interval.high
 
 
 def _figures(part: pd.DataFrame, threshold: float) -> dict[str, float]:
     labels, scores = part.label.to_numpy(), part.score.to_numpy()
-    low, high = _interval(part)
+    low, high = eer_interval(part)
     return {
         "n_real": int(np.sum(labels == 0)),
         "n_fake": int(np.sum(labels == 1)),
@@ -167,13 +142,3 @@ def _figures(part: pd.DataFrame, threshold: float) -> dict[str, float]:
         "cllr": metrics.cllr(labels, scores),
         "min_cllr": metrics.min_cllr(labels, scores),
     }
-
-
-def _interval(part: pd.DataFrame) -> tuple[float, float]:
-    """95 % interval of the EER, by clusters but never narrower than by clip; NaN where a class has a single clip."""
-    if part.label.value_counts().min() < 2:
-        return np.nan, np.nan
-    clusters, by_clip = clusters_of(part), np.full(len(part), "")
-    drawn_by = [by_clip, clusters] if clusters.any(axis=None) else [by_clip]
-    bounds = [metrics.clustered_interval(metrics.eer_rate, part.label, part.score, by, n=500) for by in drawn_by]
-    return min(low for low, _ in bounds), max(high for _, high in bounds)

@@ -1,28 +1,33 @@
-"""The detector in use: one file, a folder, or a long recording over time."""
+"""The detector in use: one file, a folder, or a long recording over time. Everything that is scored is scored here."""
 
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
-from dfa_utils.audio import AudioError, resample_blocks, stream_audio, windows
-from dfa_utils.checkpoint import SHIPPED, CheckpointError, load_checkpoint
-from dfa_utils.models import Detecting, fuse_for_scoring, score_windows
+from dfa_utils.audio import AudioError, resample_blocks, stream_audio
+from dfa_utils.checkpoint import SHIPPED, CheckpointError, configs_of, learnt_tensors, load_checkpoint
+from dfa_utils.models import fuse_for_scoring
+from dfa_utils.windows import Windows
+
+BATCH = 32  # windows that are scored at once
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What the detector says of one recording.
 
-    label: "real", "fake" or "uncertain"; score: P(fake) in [0, 1], the mean over the windows; threshold: from it on a
-    score means fake; uncertain: the bounds (low, high) from and below which it means neither, if the detector has some;
-    seconds: duration; times [N]: start of each judged window in s; scores [N]: P(fake) of each. Silent windows are
-    not judged.
+    label: "real", "fake" or "uncertain"; score: P(fake) in [0, 1] of the whole, from the mean of its windows' logits;
+    threshold: from it on a score means fake; uncertain: the bounds (low, high) from and below which it means neither,
+    if the detector has some; seconds: duration; times [N]: start of each judged window in s; scores [N]: P(fake) of
+    each window, as if it were all there is. Digital silence is not judged.
     """
 
     path: str
@@ -50,12 +55,20 @@ class Prediction:
 
 
 class Detector:
-    """A trained model with its threshold; `Detector.load()` gives one."""
+    """A trained model with its calibration and threshold; `Detector.load()` gives one.
 
-    def __init__(self, model: Detecting, info: dict):
+    A recording is cut into windows, each window gets a logit from the model, and the mean of these logits is the
+    recording's one logit. Calibration, a slope and an offset, is applied to it once: score = sigmoid(slope * logit +
+    offset) = P(fake). `info` may hold "calibration", "threshold" and "uncertain" (see `analysis.calibrate`); without
+    them they are (1, 0), 0.5 and none.
+    """
+
+    def __init__(self, model: nn.Module, info: dict):
         self.model, self.info = model.eval(), info
+        self.calibration = tuple(info.get("calibration", (1.0, 0.0)))
         self.threshold = float(info.get("threshold", 0.5))
         self.uncertain = tuple(info["uncertain"]) if info.get("uncertain") else None
+        self._fused: tuple[list[int], nn.Module] | None = None
 
     @classmethod
     def load(cls, path=None, device: str = "cpu") -> "Detector":
@@ -76,103 +89,122 @@ class Detector:
         Raises AudioError for what cannot be judged: unreadable, empty, not finite, or silent throughout.
         """
         if isinstance(source, (str, Path)):
-            result = dict(self.predict_files([source]))[str(source)]
+            results = self.predict_files([source])
         else:
-            result = dict(self._judge([("array", self._from_array(source, sample_rate))]))["array"]
+            results = self.judge([("array", self._from_array(source, sample_rate))])
+        (_, result), *_ = results
         if isinstance(result, AudioError):
             raise result
         return result
 
-    def predict_files(self, paths: Iterable, batch_size: int = 32) -> Iterator[tuple[str, Prediction | AudioError]]:
-        """Judge any number of files, in constant memory; yields (path, Prediction), or (path, AudioError) and goes on.
+    def predict_files(self, paths: Iterable, batch_size: int = BATCH) -> Iterator[tuple[str, Prediction | AudioError]]:
+        """Judge any number of files, in constant memory: (path, Prediction), or (path, AudioError) where one fails."""
+        rate = self.model.config.sample_rate
+        return self.judge(((str(path), stream_audio(path, rate)) for path in paths), batch_size)
 
-        In the order of `paths`, in batches of windows across files: a result comes as soon as its batch is full.
+    def judge(
+        self, recordings: Iterable[tuple[str, Iterable[torch.Tensor]]], batch_size: int = BATCH
+    ) -> Iterator[tuple[str, Prediction | AudioError]]:
+        """Judge recordings, each a name and consecutive blocks [T] at the model's rate: (name, Prediction), in order.
+
+        Windows are scored in batches across recordings, so a result comes as soon as its batch is full. A recording
+        whose blocks raise an AudioError, or that is silent throughout, gives (name, AudioError) and stops nothing.
         """
-        rate = self.model.config.sample_rate
-        return self._judge(((str(path), stream_audio(path, rate)) for path in paths), batch_size)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """12 hex digits that change with the weights, the settings, the threshold and the bounds of `uncertain`."""
-        bounds = "" if self.uncertain is None else f" {self.uncertain!r}"
-        digest = hashlib.sha256(f"{self.model.config.to_json()} {self.threshold!r}{bounds}".encode())
-        for value in self.model.state_dict().values():
-            digest.update(value.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:12]
-
-    def _from_array(self, samples, sample_rate: int | None) -> Iterator[torch.Tensor]:
-        samples = torch.as_tensor(samples)
-        if samples.ndim != 1 or not len(samples) or not samples.is_floating_point():
-            raise AudioError(
-                f"array: expected float samples [T] in [-1, 1], got {samples.dtype} {tuple(samples.shape)}"
-            )
-        if not torch.isfinite(samples).all():
-            raise AudioError("array: holds samples that are NaN or infinite; look at how it was made")
-        rate = self.model.config.sample_rate
-        return resample_blocks([(samples.float(), sample_rate or rate)], rate)
-
-    def _judge(self, sources: Iterable[tuple[str, Iterable[torch.Tensor]]], batch_size: int = 32):
-        """(path, Prediction or AudioError) of each (path, consecutive blocks [T]), in order."""
-        scorer, batch, ended = fuse_for_scoring(self.model), [], deque()
-        for recording, start, window in self._cut(sources):
+        batch, ended = [], deque()
+        for recording, start, window in self._cut(recordings):
             if window is None:
                 ended.append(recording)
             else:
                 batch.append((recording, start, window))
             if len(batch) == batch_size or len(ended) > batch_size:
-                _score(scorer, batch)
+                self._score(batch)
             while ended and not ended[0].pending:
                 yield self._finish(ended.popleft())
-        _score(scorer, batch)
+        self._score(batch)
         yield from map(self._finish, ended)
 
-    def _cut(self, sources):
-        """(recording, start, window [clip_samples]) of all sources; (recording, None, None) where one has ended."""
+    @cached_property
+    def fingerprint(self) -> str:
+        """12 hex digits that change with everything that a score or verdict depends on, and with nothing else.
+
+        Hashed are the learnt tensors, the settings of every member that differ from their defaults, the calibration,
+        the threshold and the bounds of `uncertain`; not what is computed from settings, which differs in the last bit
+        between processors.
+        """
+        digest = hashlib.sha256(repr((self.calibration, self.threshold, self.uncertain)).encode())
+        for config in configs_of(self.model):
+            changed = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
+            digest.update(repr(sorted(changed.items())).encode())
+        for name, value in sorted(learnt_tensors(self.model).items()):
+            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def _scorer(self) -> nn.Module:
+        """The model fused for scoring; made once, and anew when an optimizer or a loader has changed the weights."""
+        versions = [tensor._version for tensor in chain(self.model.parameters(), self.model.buffers())]
+        if self._fused is None or self._fused[0] != versions:
+            self._fused = versions, fuse_for_scoring(self.model)
+        return self._fused[1]
+
+    def _from_array(self, samples, sample_rate: int | None) -> Iterator[torch.Tensor]:
+        samples = torch.as_tensor(samples)
+        if samples.ndim != 1 or not len(samples) or not samples.is_floating_point():
+            raise AudioError(
+                f"array: expected float samples [T] in [-1, 1], got {samples.dtype} {tuple(samples.shape)}", "samples"
+            )
+        if not torch.isfinite(samples).all():
+            raise AudioError("array: holds samples that are NaN or infinite; look at how it was made", "samples")
+        rate = self.model.config.sample_rate
+        return resample_blocks([(samples.float(), sample_rate or rate)], rate)
+
+    def _cut(self, recordings):
+        """(recording, start, window [clip_samples]) of all; (recording, None, None) where one has ended."""
         config = self.model.config
-        for path, blocks in sources:
-            recording = _Recording(path)
+        for name, blocks in recordings:
+            recording, cut = _Recording(name), Windows(blocks, config.clip_samples, config.hop_samples)
             try:
-                for start, window in windows(recording.count(blocks), config.clip_samples, config.hop_samples):
+                for start, window in cut:
                     recording.pending += 1
                     yield recording, start, window
             except AudioError as error:
                 recording.error = error.with_traceback(None)  # which would keep the samples
+            recording.samples = cut.samples
             yield recording, None, None
 
-    def _finish(self, recording: "_Recording") -> tuple[str, "Prediction | AudioError"]:
-        path, rate = recording.path, self.model.config.sample_rate
+    @torch.inference_mode()
+    def _score(self, batch: list) -> None:
+        """Note the logit of P(fake) of each (recording, start, window) with its recording, and empty the batch."""
+        if not batch:
+            return
+        stacked = torch.stack([window for *_, window in batch]).to(next(self.model.parameters()).device)  # [B, T]
+        logits = self._scorer()(stacked).diff(dim=1).squeeze(1).tolist()  # [B]
+        for (recording, start, _), logit in zip(batch, logits, strict=True):
+            recording.pending -= 1
+            recording.windows.append((start, logit))
+        batch.clear()
+
+    def _finish(self, recording: "_Recording") -> tuple[str, Prediction | AudioError]:
+        name, rate = recording.name, self.model.config.sample_rate
         if recording.error:
-            return path, recording.error
+            return name, recording.error
         if not recording.windows:
-            return path, AudioError(f"{path}: silent throughout, so there is nothing to judge; check the recording")
-        starts, scores = np.array(recording.windows).T  # [N], [N]
-        score = float(scores.mean())
+            return name, AudioError(f"{name}: silent throughout, so there is nothing to judge; leave it out", "silent")
+        starts, logits = np.array(recording.windows).T  # [N], [N]
+        score, scores = float(self._probability(logits.mean())), self._probability(logits)
         seconds, times = recording.samples / rate, starts / rate
-        return path, Prediction(path, score, self.threshold, seconds, times, scores, self.uncertain)
+        return name, Prediction(name, score, self.threshold, seconds, times, scores, self.uncertain)
+
+    def _probability(self, logits) -> np.ndarray:
+        slope, offset = self.calibration
+        return torch.as_tensor(slope * logits + offset, dtype=torch.float64).sigmoid().numpy()
 
 
 @dataclass
 class _Recording:
     """What is known so far of a recording that is being judged."""
 
-    path: str
+    name: str
     samples: int = 0
-    pending: int = 0  # windows that wait for their score
-    windows: list[tuple[int, float]] = field(default_factory=list)  # (start in samples, P(fake))
+    pending: int = 0  # windows that wait for their logit
+    windows: list[tuple[int, float]] = field(default_factory=list)  # (start in samples, logit of P(fake))
     error: AudioError | None = None
-
-    def count(self, blocks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Pass blocks through and count their samples."""
-        for block in blocks:
-            self.samples += len(block)
-            yield block
-
-
-def _score(scorer: Detecting, batch: list) -> None:
-    """Score a batch of (recording, start, window), note the scores with their recordings, and empty it."""
-    scores = score_windows(scorer, [window for _, _, window in batch]) if batch else []
-    for (recording, start, _), score in zip(batch, scores, strict=True):
-        recording.pending -= 1
-        if score is not None:
-            recording.windows.append((start, score))
-    batch.clear()

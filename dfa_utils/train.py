@@ -7,7 +7,7 @@ to the last bit, on a GPU up to the order in which its kernels add.
 import json
 import logging
 import math
-from collections.abc import Callable
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,15 +30,14 @@ from dfa_utils.checkpoint import (
 from dfa_utils.config import Config
 from dfa_utils.dataset import ClipDataset, fingerprint, make_loader, set_epoch
 from dfa_utils.effects.augment import Augmentation
-from dfa_utils.evaluate import score_clips
+from dfa_utils.evaluation import score_clips
+from dfa_utils.inference import Detector
 from dfa_utils.models import build_model
 from dfa_utils.support.files import write_atomically
 from dfa_utils.support.parallel import progress_bar
 
 log = logging.getLogger(__name__)
 WARM_UP = 0.3  # share of the steps in which the learning rate rises
-
-Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]  # waveforms [B, T], on the model's device -> [B, T]
 
 
 @dataclass
@@ -67,21 +66,18 @@ class Run:
         return done >= config.epochs or (done > 0 and done - 1 - max(self.best, risen) >= config.patience)
 
 
-def fit(config: Config, manifest: pd.DataFrame, folder=None, augment: Augment | None = None) -> Run:
+def fit(config: Config, manifest: pd.DataFrame, folder=None) -> Run:
     """Train a detector on the training split, watch it on the validation split, and return the run.
 
     A run that was stopped goes on where it was; a finished one is returned as it is. `folder` defaults to one named
-    after model, data and settings below `runs_folder()`. Whole batches of training waveforms go through what
-    `config.augment` says, or through `augment` where it is given: its random numbers must come from the generator it is
-    handed, and its name stands for what it does. Raises ValueError if
-    the folder holds a run with other settings, other data or another number of processes, and if the loss is no number
-    any more.
+    after model, data and settings below `runs_folder()`. Batches of training waveforms go through what `config.augment`
+    says. Raises ValueError if the folder holds a run with other settings, other data or another number of processes,
+    and if the loss is no number any more.
     """
     data = fingerprint(manifest)
-    name = f"{config.model}-{data}-{config.digest}" + (f"-{_name(augment)}" if augment else "")
-    folder = Path(folder or runs_folder() / name)
+    folder = Path(folder or runs_folder() / f"{config.model}-{data}-{config.digest}")
     with torch.random.fork_rng():
-        trainer = Trainer(config, manifest, folder, data, augment)
+        trainer = Trainer(config, manifest, folder, data)
         bar = progress_bar(total=config.epochs, initial=len(trainer.run.epochs), desc="training")
         while not trainer.run.is_finished(config):
             row = trainer.do_epoch()
@@ -95,12 +91,11 @@ def fit(config: Config, manifest: pd.DataFrame, folder=None, augment: Augment | 
 class Trainer:
     """Everything one run needs; `do_epoch` trains, validates and saves. `data` is the manifest's fingerprint."""
 
-    def __init__(self, config: Config, manifest: pd.DataFrame, folder: Path, data: str, augment: Augment | None = None):
-        self.config, self.run, self.data, self.augment = config, Run(folder), data, augment
-        if augment is None and config.augment:
-            self.augment = Augmentation(config.augment, config.sample_rate)
+    def __init__(self, config: Config, manifest: pd.DataFrame, folder: Path, data: str):
+        self.config, self.run, self.data = config, Run(folder), data
+        self.augment = Augmentation(config.augment, config.sample_rate)
         self.accelerator, self.validation = Accelerator(), manifest[manifest.split == "validation"]
-        self.bf16 = _has_bf16(self.accelerator.device)
+        self.precision = "bf16" if _has_bf16(self.accelerator.device) else "fp32"  # a run keeps the one it began with
         self.generator = torch.Generator(self.accelerator.device)
         self.loader = make_loader(ClipDataset(manifest[manifest.split == "training"], config, train=True))
         model = build_model(config=config)
@@ -135,9 +130,8 @@ class Trainer:
 
     def _step(self, waveforms, labels):
         """Augment, forward, backward, clip, update; the logits [B, 2] and labels [B] of all processes."""
-        if self.augment:
-            waveforms = self.augment(waveforms, self.generator)
-        with torch.autocast(waveforms.device.type, torch.bfloat16, enabled=self.bf16):
+        waveforms = self.augment(waveforms, self.generator)
+        with torch.autocast(waveforms.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.model(waveforms).float()
         self.accelerator.backward(cross_entropy(logits, labels))
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
@@ -150,7 +144,7 @@ class Trainer:
         """Score every validation clip as `Detector.predict` does; the threshold follows."""
         model = self.accelerator.unwrap_model(self.model)
         broadcast(list(model.buffers()))  # batch norm's running means, which differ between processes
-        scored = score_clips(model, self.validation)
+        scored = score_clips(Detector(model, {}), self.validation)
         labels, scores = scored.label.to_numpy(), scored.score.to_numpy()
         rate, self.threshold = metrics.eer(labels, scores)
         return {"loss": metrics.log_loss(labels, scores), "accuracy": metrics.accuracy(labels, scores), "eer": rate}
@@ -158,7 +152,7 @@ class Trainer:
     def _save(self, better: bool) -> None:
         """First the best checkpoint, then the state to resume from, then the table: any kill between is mended."""
         folder, model = self.run.folder, self.accelerator.unwrap_model(self.model)
-        info = {"data": self.data, "augment": _name(self.augment), "threshold": self.threshold, **self.run.epochs[-1]}
+        info = {"data": self.data, "precision": self.precision, "threshold": self.threshold, **self.run.epochs[-1]}
         if better:
             save_checkpoint(folder / "best.safetensors", model, info)
         tensors, groups = _flatten(self.optimizer.state_dict())
@@ -167,27 +161,32 @@ class Trainer:
         save_checkpoint(folder / "last.safetensors", model, info, tensors)
         self._write_history()
 
+    def _keep_precision(self, begun: str) -> None:
+        if begun != self.precision:
+            warnings.warn(
+                f"{self.run.folder} was begun in {begun} and goes on in it, though this processor would take "
+                f"{self.precision}: epochs may take longer, and differ in the last digits from those of one machine",
+                stacklevel=5,
+            )
+        self.precision = begun
+
     def _write_history(self) -> None:
         write_atomically(self.run.folder / "history.csv", self.run.history.to_csv(index=False).encode())
 
     def _resume(self, path: Path) -> None:
         header, tensors = read_tensors(path)
         info = json.loads(header["info"])
-        theirs = json.loads(header["config"]) | {name: info.get(name) for name in ("data", "augment", "processes")}
-        mine = json.loads(self.config.to_json()) | {"data": self.data, "augment": _name(self.augment)}
-        mine["processes"] = self.accelerator.num_processes
+        theirs = json.loads(header["config"]) | {name: info.get(name) for name in ("data", "processes")}
+        mine = json.loads(self.config.to_json()) | {"data": self.data, "processes": self.accelerator.num_processes}
         if other := [name for name in mine if mine[name] != theirs.get(name)]:
             raise ValueError(f"{path.parent} holds a run with another {', '.join(other)}; choose another folder")
+        self._keep_precision(info.get("precision", self.precision))
         restore(self.accelerator.unwrap_model(self.model), tensors)
         self.optimizer.load_state_dict(_unflatten(tensors, info["groups"]))
         self.schedule.load_state_dict(info["schedule"])
         self.run.epochs = info["epochs"]
         if self.accelerator.is_main_process:
             self._write_history()
-
-
-def _name(augment: Augment | None) -> str:
-    return getattr(augment, "__qualname__", type(augment).__qualname__) if augment else ""
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -51,3 +51,18 @@ def tiny_manifest(tiny_root):
 @pytest.fixture(scope="session")
 def tiny_config():
     return Config(clip_seconds=0.4, hop_seconds=0.2, channels=(4, 8, 8), epochs=3, batch_size=8, dropout=0.2)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+    """60 files: usual, short, long, empty, silent, no audio, and with names that a CSV must quote."""
+    folder, rng = tmp_path_factory.mktemp("clips"), np.random.default_rng(0)
+    for i in range(54):
+        soundfile.write(folder / f"{i:02}.wav", hiss(rng, float(rng.choice([0.1, 0.4, 0.5, 1.7]))), RATE)
+    (folder / "20 empty.wav").touch()
+    (folder / "30 text.wav").write_text("no audio")
+    soundfile.write(folder / "40 silent.wav", np.zeros(9_000), RATE)
+    soundfile.write(folder / '41 a "quoted", name.wav', tone(rng), RATE)
+    soundfile.write(folder / "42 two\nlines.wav", tone(rng), RATE)
+    (folder / "43 broken\nname.wav").touch()
+    return folder

@@ -1,13 +1,13 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from dfa_utils import metrics
 from dfa_utils.analysis import calibrate
 from dfa_utils.config import Config
-from dfa_utils.models import build_model
-
-TINY = Config(n_mels=20, channels=(4, 4))
+from dfa_utils.inference import Detector
 
 
 def draw(n=4_000, slope=0.5, offset=1.0, seed=0):
@@ -42,12 +42,26 @@ def test_one_class_cannot_be_calibrated():
         calibrate.fit_calibration([1, 1], [0.2, 0.3])
 
 
-@pytest.mark.parametrize("doubt", [0.05, 0.2])
-def test_beyond_the_band_few_are_misled(doubt):
-    labels, scores = draw()
-    low, high = calibrate.uncertain_band(labels, scores, metrics.eer(labels, scores)[1], doubt)
-    assert (scores[labels == 1] < low).mean() <= doubt
-    assert (scores[labels == 0] > high).mean() <= doubt
+@pytest.mark.parametrize(("count", "doubt"), [(9, None), (30, None), (49, 0.02), (100, 0.2)])
+def test_beyond_the_band_a_new_clip_is_misled_as_seldom_as_promised(count, doubt):
+    """Conformal prediction: over many draws the share is at most `doubt`, and not less than one clip of n below it."""
+    promised, rng, options = doubt or 0.1, np.random.default_rng(0), {} if doubt is None else {"doubt": doubt}
+    called = []
+    for _ in range(2_000):
+        scores = np.concatenate([rng.normal(0, 1, count + 1), rng.normal(1, 1, count + 1)])
+        labels = np.repeat([0, 1], count + 1)
+        seen = np.arange(2 * count + 2) % (count + 1) > 0  # the first of each class is the new clip
+        low, high = calibrate.uncertain_band(labels[seen], scores[seen], 0.5, **options)
+        called.append((scores[0] > high, scores[count + 1] < low))
+    error = 4 * np.sqrt(promised / 2_000)
+    assert promised - 1 / (count + 1) - error < np.mean(called, axis=0).min()
+    assert np.mean(called, axis=0).max() < promised + error
+
+
+def test_too_few_clips_can_promise_nothing():
+    labels, scores = np.repeat([0, 1], 8), np.linspace(0, 1, 16)
+    with pytest.raises(ValueError, match="9 or more of each class"):
+        calibrate.uncertain_band(labels, scores, 0.5)
 
 
 def test_where_the_classes_lie_apart_nothing_is_uncertain():
@@ -55,21 +69,59 @@ def test_where_the_classes_lie_apart_nothing_is_uncertain():
     assert calibrate.uncertain_band(labels, scores, 0.5) == (0.5, 0.5)
 
 
-def test_a_calibrated_detector_gives_the_calibrated_scores():
-    model, waves = build_model(config=TINY).eval(), torch.randn(60, 8_000, generator=torch.Generator().manual_seed(1))
-    scores, labels = model.predict_proba(waves)[:, 1].numpy(), np.arange(60) % 2
-    better, info = calibrate.calibrate(model, labels, scores)
+class Reader(nn.Module):
+    """A detector that finds each window's logit written in its samples: their mean, times 100."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = Config(clip_seconds=0.02, hop_seconds=0.02)
+        self.one = nn.Parameter(torch.ones(1))
+
+    def forward(self, waveforms):
+        logit = 100 * self.one * waveforms.mean(dim=1)
+        return torch.stack([-logit, logit], dim=1) / 2
+
+
+def recording(logits, size=320):
+    """Samples whose windows carry these logits, on a tone that no mean shows."""
+    carrier = torch.sin(2 * torch.pi * 10 * torch.arange(size) / size)
+    return torch.cat([carrier + logit / 100 for logit in logits])
+
+
+def judged(detector, recordings):
+    return np.array([result.score for _, result in detector.judge(("r", [samples]) for samples in recordings)])
+
+
+@pytest.mark.parametrize("windows", [1, 4, 30])
+def test_one_recording_is_calibrated_once_whatever_its_length(windows):
+    """What it promises of recordings of N windows comes true: 800 others of each class, in bins of their score."""
+    rng = np.random.default_rng(windows)
+
+    def some(n):
+        labels = np.repeat([0, 1], n)
+        logits = rng.normal(np.where(labels == 1, 0.6, -0.4)[:, None], 2.0, (2 * n, windows))
+        return labels, [recording(row) for row in logits]
+
+    labels, recordings = some(400)
+    detector = Detector(Reader(), {})
+    better = calibrate.calibrate(detector, labels, judged(detector, recordings))
+    labels, recordings = some(800)
+    scores = judged(better, recordings)
+    table = pd.DataFrame({"label": labels, "score": scores}).groupby(pd.qcut(scores, 8), observed=True).mean()
+    assert (table.label - table.score).abs().max() < 0.1
+    assert metrics.hter(labels, scores, better.threshold) < metrics.eer_rate(labels, scores) + 0.02
+
+
+def test_the_calibrated_detector_gives_the_calibrated_scores_again_and_again():
+    rng, detector = np.random.default_rng(0), Detector(Reader(), {"note": "kept"})
+    recordings, labels = [recording(row) for row in rng.normal(0, 1, (60, 3))], np.arange(60) % 2
+    scores = judged(detector, recordings)
+    once = calibrate.calibrate(detector, labels, scores)
     expected = calibrate.apply_calibration(scores, *calibrate.fit_calibration(labels, scores))
-    assert better.predict_proba(waves)[:, 1].numpy() == pytest.approx(expected, abs=1e-4)
-    assert model.predict_proba(waves)[:, 1].numpy() == pytest.approx(scores)
-    assert info["threshold"] == pytest.approx(metrics.eer(labels, expected)[1])
-    assert info["uncertain"][0] <= info["threshold"] <= info["uncertain"][1]
-
-
-def test_what_is_calibrated_already_can_be_calibrated_again():
-    model, waves = build_model(config=TINY).eval(), torch.randn(60, 8_000, generator=torch.Generator().manual_seed(1))
-    labels, scores = np.arange(60) % 2, model.predict_proba(waves)[:, 1].numpy()
-    once, _ = calibrate.calibrate(model, labels, scores)
-    scores = once.predict_proba(waves)[:, 1].numpy()
-    twice, _ = calibrate.calibrate(once, labels, scores)
-    assert twice.predict_proba(waves)[:, 1].numpy() == pytest.approx(scores, abs=1e-3)
+    assert judged(once, recordings) == pytest.approx(expected, abs=1e-6)
+    assert once.threshold == pytest.approx(metrics.eer(labels, expected)[1])
+    assert once.uncertain[0] <= once.threshold <= once.uncertain[1]
+    assert once.info["note"] == "kept"
+    assert judged(detector, recordings) == pytest.approx(scores)
+    twice = calibrate.calibrate(once, labels, judged(once, recordings))
+    assert judged(twice, recordings) == pytest.approx(judged(once, recordings), abs=1e-3)

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from dfa_utils import evaluate
+from dfa_utils import evaluation
 from dfa_utils.analysis.report import as_text, paragraph
 from dfa_utils.audio import AudioError
 from dfa_utils.inference import Detector
@@ -23,10 +23,10 @@ def scores():
 
 
 def test_a_clips_score_is_what_the_detector_predicts(tiny_manifest, tiny_config):
-    model = build_model(config=tiny_config)
+    detector = Detector(build_model(config=tiny_config), {"calibration": [2.0, 0.5]})
     some = tiny_manifest[::7].reset_index(drop=True)
-    table = evaluate.score_clips(model, some)
-    expected = [Detector(model, {}).predict(path).score for path in some.path]
+    table = evaluation.score_clips(detector, some)
+    expected = [detector.predict(path).score for path in some.path]
     assert table.score.tolist() == pytest.approx(expected, abs=1e-5)
 
 
@@ -34,11 +34,11 @@ def test_a_silent_clip_is_named(tiny_config, tmp_path):
     soundfile.write(tmp_path / "silent.wav", np.zeros(8_000), 16_000)
     manifest = pd.DataFrame({"path": [str(tmp_path / "silent.wav")], "label": [0]})
     with pytest.raises(AudioError, match=r"silent\.wav"):
-        evaluate.score_clips(build_model(config=tiny_config), manifest)
+        evaluation.score_clips(Detector(build_model(config=tiny_config), {}), manifest)
 
 
 def test_the_table_tells_the_easy_split_from_the_hard_one(scores):
-    table = evaluate.summarise(scores, 0.5)
+    table = evaluation.summarise(scores, 0.5)
     assert table.eer["training"] == 0
     assert table.eer["validation"] < table.eer["testing"]
     assert (table.eer_low <= table.eer).all()
@@ -47,23 +47,16 @@ def test_the_table_tells_the_easy_split_from_the_hard_one(scores):
 
 
 def test_worst_mistakes_are_mistakes_in_order(scores):
-    worst = evaluate.worst_mistakes(scores, 0.5, n=5)
+    worst = evaluation.worst_mistakes(scores, 0.5, n=5)
     assert ((worst.score >= 0.5) != (worst.label == 1)).all()
     assert worst.margin.is_monotonic_increasing
-    assert evaluate.worst_mistakes(scores[scores.split == "training"], 0.5).empty
-
-
-def test_the_clearest_are_right_and_far_from_the_threshold(scores):
-    clearest = evaluate.clearest(scores, 0.5, n=5)
-    assert ((clearest.score >= 0.5) == (clearest.label == 1)).all()
-    assert clearest.margin.is_monotonic_decreasing
-    assert clearest.margin.iloc[0] == (scores.score - 0.5).abs()[(scores.score >= 0.5) == (scores.label == 1)].max()
+    assert evaluation.worst_mistakes(scores[scores.split == "training"], 0.5).empty
 
 
 def test_splits_with_one_class_are_left_out(scores):
     some = scores[(scores.split == "testing") | (scores.label == 1)]
-    assert list(evaluate.summarise(some, 0.5).index) == ["testing"]
-    assert list(evaluate.confusions(some, 0.5)) == ["testing"]
+    assert list(evaluation.summarise(some, 0.5).index) == ["testing"]
+    assert list(evaluation.confusions(some, 0.5)) == ["testing"]
 
 
 def test_clips_of_one_speaker_make_the_interval_wider():
@@ -73,52 +66,65 @@ def test_clips_of_one_speaker_make_the_interval_wider():
         -4, 5
     ) / 9 + 0.45
     table = pd.DataFrame({"split": "testing", "label": (speakers >= 10).astype(int), "score": scores, "system": ""})
-    low, high = evaluate.summarise(table.assign(speaker=speakers.astype(str)), 0.5).loc[
+    low, high = evaluation.summarise(table.assign(speaker=speakers.astype(str)), 0.5).loc[
         "testing", ["eer_low", "eer_high"]
     ]
-    lower, higher = evaluate.summarise(table.assign(speaker=""), 0.5).loc["testing", ["eer_low", "eer_high"]]
+    lower, higher = evaluation.summarise(table.assign(speaker=""), 0.5).loc["testing", ["eer_low", "eer_high"]]
     assert high - low > 1.3 * (higher - lower)
 
 
 def test_one_clip_of_a_class_has_no_interval(scores):
     part = scores[(scores.split == "testing") & ((scores.label == 1) | (scores.index == scores.index.max() - 99))]
-    row = evaluate.summarise(part, 0.5).loc["testing"]
+    row = evaluation.summarise(part, 0.5).loc["testing"]
     assert np.isnan(row.eer_low)
     assert 0 <= row.eer <= 1
     with pytest.raises(ValueError, match="both classes"):
         as_text(part[part.label == 1], 0.5)
 
 
-def test_errors_by_condition_are_counted(scores):
+def test_errors_by_condition_are_counted_in_any_order(scores):
     part = scores[scores.split == "validation"].assign(system=["", "a"] * 50)
-    table = evaluate.by_condition(part[part.label == 1], 0.5, "system")
-    a = part[(part.label == 1) & (part.system == "a")]
+    table = evaluation.by_condition(part, 0.5, "system")
+    some = part[part.system == "a"]
     assert table.index.tolist() == ["a"]
-    assert table.clips["a"] == len(a)
-    assert table.wrong["a"] == pytest.approx((a.score < 0.5).mean())
-    assert table.low["a"] <= table.wrong["a"] <= table.high["a"]
+    assert table.clips["a"] == len(some)
+    assert table.wrong["a"] == pytest.approx(((some.score >= 0.5) != (some.label == 1)).mean())
+    shuffled = part.sample(frac=1, random_state=np.random.default_rng(0))
+    pd.testing.assert_frame_equal(evaluation.by_condition(shuffled, 0.5, "system"), table)
 
 
-def test_durations_become_ranges(tiny_manifest):
-    assert set(evaluate.with_seconds(tiny_manifest[:3]).duration) == {"(0.0, 1.0]"}
+def test_the_interval_of_a_share_is_wilsons():
+    """Wilson 1927: 0 of 10 gives [0, z^2 / (10 + z^2)], which is 27.8 %; the exact interval would end at 30.8 %."""
+    part = pd.DataFrame({"label": 1, "score": [0.9] * 10, "system": "a"})
+    row = evaluation.by_condition(part, 0.5, "system").loc["a"]
+    assert (row.low, row.high) == pytest.approx((0, 1.95996**2 / (10 + 1.95996**2)), abs=1e-6)
+
+
+def test_clusters_are_speakers_and_for_fakes_alone_systems():
+    part = pd.DataFrame(
+        {"label": [0, 0, 1, 1], "speaker": ["a", "b", "c", "c"], "system": ["studio", "phone", "x", "y"]}
+    )
+    clusters = evaluation.clusters_of(part)
+    assert clusters.system.tolist() == ["", "", "x", "y"]  # a real has no system, whatever the table says
+    assert clusters.speaker.tolist() == ["a", "b", "", ""]  # one name for a whole class says nothing
 
 
 def test_every_table_is_made_of_the_csv_alone(scores, tmp_path):
     scores = scores.assign(path=[f"{i}.wav" for i in range(len(scores))], system="", speaker="007")
-    evaluate.save_scores(tmp_path / "s.csv", scores, 0.47, "abc", "def")
-    loaded, threshold = evaluate.load_scores(tmp_path / "s.csv")
+    evaluation.save_scores(tmp_path / "s.csv", scores, 0.47, "abc", "def")
+    loaded, threshold = evaluation.load_scores(tmp_path / "s.csv")
     assert threshold == 0.47
     assert {*loaded.detector, *loaded.data} == {"abc", "def"}
     assert as_text(loaded, threshold) == as_text(scores.round({"score": 9}), 0.47)
     (tmp_path / "other.csv").write_text("path,score\na.wav,0.5\n")
     with pytest.raises(ValueError, match="threshold"):
-        evaluate.load_scores(tmp_path / "other.csv")
+        evaluation.load_scores(tmp_path / "other.csv")
 
 
 def test_the_report_holds_every_count_and_condition(scores):
     named = scores.assign(system=np.where(scores.label == 1, "vocoder", ""), speaker="")
     text = as_text(named, 0.5)
-    for split, matrix in evaluate.confusions(named, 0.5).items():
+    for split, matrix in evaluation.confusions(named, 0.5).items():
         assert split in text
         assert all(str(count) in text for count in matrix.ravel())
     assert "testing, fakes by system" in text
@@ -127,7 +133,7 @@ def test_the_report_holds_every_count_and_condition(scores):
 
 def test_the_paragraph_says_what_was_tested_and_how_sure_it_is(scores):
     named = scores.assign(system=np.where(scores.label == 1, "vocoder", ""), speaker="")
-    text, row = paragraph(named, 0.5, "abc", "def"), evaluate.summarise(named, 0.5).loc["testing"]
+    text, row = paragraph(named, 0.5, "abc", "def"), evaluation.summarise(named, 0.5).loc["testing"]
     assert all(
         word in text
         for word in ("abc", "def", "50 real clips (speakers not named)", "1 system)", "0.500", "bootstrap by clip")

@@ -1,3 +1,5 @@
+import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,10 +10,13 @@ import soundfile
 import torch
 from conftest import hiss, tone
 
-from dfa_utils import Detector
+from dfa_utils import Detector, inference
 from dfa_utils.audio import AudioError
+from dfa_utils.backends.ensemble import Ensemble
 from dfa_utils.checkpoint import CheckpointError, save_checkpoint
+from dfa_utils.datasets.walk import expand
 from dfa_utils.inference import Prediction
+from dfa_utils.models import build_model
 from dfa_utils.train import fit
 
 rng = np.random.default_rng(0)
@@ -33,7 +38,24 @@ def test_label_and_score_agree_with_the_threshold(detector):
     result = detector.predict(hiss(rng))
     assert (result.label == "fake") == (result.score >= result.threshold)
     assert 0 <= result.score <= 1
-    assert result.score == pytest.approx(result.scores.mean())
+
+
+def test_a_recordings_score_is_that_of_its_mean_logit(tiny_config):
+    wave = np.concatenate([tone(rng, 2), hiss(rng, 1)])
+    detector = Detector(build_model(config=tiny_config), {"calibration": [3.0, -0.4]})
+    result = detector.predict(wave)
+    logits = np.log(result.scores / (1 - result.scores))
+    assert len(logits) > 5
+    assert result.score == pytest.approx(1 / (1 + np.exp(-logits.mean())), abs=1e-9)
+    plain = Detector(detector.model, {}).predict(wave)
+    assert plain.score == pytest.approx(1 / (1 + np.exp(-(logits.mean() + 0.4) / 3)), abs=1e-9)
+
+
+def test_an_offset_changes_no_score_with_silence_around_the_speech(detector):
+    wave = np.concatenate([np.zeros(4_321, "float32"), hiss(rng, 0.3), np.zeros(3_000, "float32")])
+    plain, moved = detector.predict(wave), detector.predict(wave + np.float32(0.01))
+    assert moved.times.tolist() == plain.times.tolist()
+    assert moved.score == pytest.approx(plain.score, abs=1e-3)
 
 
 def test_file_and_array_give_the_same(detector, tmp_path):
@@ -113,3 +135,107 @@ def test_between_the_bounds_the_answer_is_uncertain(score, label):
     said = Prediction("a.wav", score, 0.4, 2.0, np.zeros(1), np.array([score]), (0.2, 0.6))
     assert said.label == label
     assert label in str(said)
+
+
+def test_batches_across_files_change_nothing(detector, clips):
+    paths = list(expand([clips]))
+    together = list(detector.predict_files(paths, batch_size=7))
+    assert [path for path, _ in together] == [str(path) for path in paths]
+    for path, result in together:
+        if isinstance(result, AudioError):
+            with pytest.raises(AudioError, match=re.escape(str(result))):
+                detector.predict(path)
+        else:
+            alone = detector.predict(path)
+            assert result.scores == pytest.approx(alone.scores, abs=1e-6)
+            assert (result.seconds, result.times.tolist()) == (alone.seconds, alone.times.tolist())
+
+
+def test_a_file_that_breaks_off_late_does_not_disturb_its_neighbours(detector, clips, tmp_path, monkeypatch):
+    original = inference.stream_audio
+
+    def stream(path, rate):
+        yield from original(path, rate)
+        if path.name == "02.wav":
+            raise AudioError("damaged at the end")
+
+    monkeypatch.setattr(inference, "stream_audio", stream)
+    results = dict(detector.predict_files(sorted(clips.glob("0?.wav"))))
+    assert [isinstance(result, AudioError) for result in results.values()] == [i == 2 for i in range(10)]
+
+
+def test_results_come_before_all_files_are_read(detector, clips):
+    read = []
+    paths = (read.append(path) or path for path in clips.glob("0?.wav"))
+    next(iter(detector.predict_files(paths, batch_size=2)))
+    assert len(read) < 6
+
+
+def test_many_bad_files_do_not_pile_up(detector, clips, tmp_path):
+    read, bad = [], [tmp_path / f"{i}.wav" for i in range(100)]
+    paths = (read.append(path) or path for path in [clips / "01.wav", *bad])
+    results = detector.predict_files(paths, batch_size=4)
+    assert next(results)[0] == str(clips / "01.wav")
+    assert len(read) < 10
+    assert [isinstance(result, AudioError) for _, result in results] == [True] * 100
+
+
+def test_a_changed_model_is_scored_as_it_is(tiny_config, clips):
+    detector = Detector(build_model(config=tiny_config), {})
+    before = detector.predict(clips / "01.wav").score
+    with torch.no_grad():
+        detector.model.back_end.head.bias += torch.tensor([0.0, 1.0])
+    assert detector.predict(clips / "01.wav").score > before + 0.01
+
+
+def test_the_model_is_fused_once_for_all_files(detector, clips, monkeypatch):
+    calls, original = [], inference.fuse_for_scoring
+    monkeypatch.setattr(inference, "fuse_for_scoring", lambda model: calls.append(1) or original(model))
+    fresh = Detector(detector.model, detector.info)
+    for path in sorted(clips.glob("0?.wav")):
+        fresh.predict(path)
+    assert len(calls) == 1
+
+
+def change(member, **settings):
+    member.config = replace(member.config, **settings)
+
+
+CHANGES = {
+    "a weight": lambda model, info: model.members[1].back_end.head.weight.data.add_(1e-3),
+    "a running mean": lambda model, info: model.members[0].back_end.stem[1].running_mean.add_(1e-3),
+    "who leads": lambda model, info: model.leads.logical_not_(),
+    "the first member's config": lambda model, info: change(model.members[0], db_scale=19.0),
+    "the second member's config": lambda model, info: change(model.members[1], db_scale=19.0),
+    "the calibration": lambda model, info: info.update(calibration=[1.0, 0.1]),
+    "the threshold": lambda model, info: info.update(threshold=0.4),
+    "a bound": lambda model, info: info.update(uncertain=[0.2, 0.7]),
+}
+
+
+def ensemble(tiny_config):
+    members = [build_model(config=replace(tiny_config, seed=seed)) for seed in (1, 2)]
+    return Ensemble(members, [True, False]), {"calibration": [0.9, 0.1], "threshold": 0.5, "uncertain": [0.2, 0.6]}
+
+
+def test_the_fingerprint_changes_with_all_that_a_verdict_depends_on(tiny_config):
+    prints = {"nothing": Detector(*ensemble(tiny_config)).fingerprint}
+    for name, make in CHANGES.items():
+        model, info = ensemble(tiny_config)
+        make(model, info)
+        prints[name] = Detector(model, info).fingerprint
+    assert len(set(prints.values())) == len(prints), prints
+    assert Detector(*ensemble(tiny_config)).fingerprint == prints["nothing"]
+
+
+def test_the_fingerprint_does_not_follow_the_processor(tiny_config):
+    model, info = ensemble(tiny_config)
+    before = Detector(model, info).fingerprint
+    for member in model.members:
+        member.front_end.mel.mel_scale.fb.mul_(1 + 1e-6)  # what other kernels make of the same settings
+        member.front_end.mel.spectrogram.window.mul_(1 - 1e-6)
+    assert Detector(model, info).fingerprint == before
+    code = "from dfa_utils import Detector; print(Detector.load().fingerprint)"
+    plain = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
+    done = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == Detector.load().fingerprint

@@ -41,6 +41,13 @@ def test_train_writes_a_run_and_says_where(tiny_root, tmp_path, capsys):
     assert (tmp_path / "r" / "best.safetensors").exists()
 
 
+@pytest.mark.parametrize("option", ["--epochs", "--batch-size"])
+def test_nothing_to_do_is_refused(tiny_root, tmp_path, capsys, option):
+    assert main(["train", "--data", str(tiny_root), "--folder", str(tmp_path / "r"), option, "0"]) == 2
+    assert option[2:].replace("-", "_") in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
 def test_evaluate_prints_the_figures_of_every_split_and_writes_scores(run, tiny_root, tmp_path, capsys):
     assert main(["evaluate", "--data", str(tiny_root), "--checkpoint", run, "--out", str(tmp_path / "s.csv")]) == 0
     text = capsys.readouterr().out
@@ -109,7 +116,7 @@ def test_a_device_that_is_not_there_is_one_line(run, folder, capsys):
 
 def test_the_cache_is_told_and_cleared(folder, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("DFA_CACHE", str(tmp_path / "cache"))
-    open_clip(folder / "a.wav", 16_000)
+    open_clip(folder / "b.mp3", 16_000)
     assert main(["cache"]) == 0
     assert main(["cache", "--clear"]) == 0
     monkeypatch.setenv("DFA_CACHE", "off")

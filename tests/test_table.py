@@ -1,6 +1,5 @@
 import csv
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -9,15 +8,14 @@ import time
 
 import numpy as np
 import pytest
-import soundfile
-import torch
-from conftest import RATE, hiss, tone
 
-from dfa_utils import Detector, inference
+from dfa_utils import Detector
 from dfa_utils.audio import AudioError
 from dfa_utils.checkpoint import save_checkpoint
+from dfa_utils.datasets.walk import expand
 from dfa_utils.models import build_model
-from dfa_utils.support.table import COLUMNS, HEADER, ScoreTable, TableError, expand, score_files
+from dfa_utils.support.parallel import share_between_processes
+from dfa_utils.support.table import HEADER, HEADINGS, ScoreTable, TableError
 
 rng = np.random.default_rng(0)
 
@@ -34,26 +32,16 @@ def detector(checkpoint):
     return Detector.load(checkpoint)
 
 
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    """60 files: usual, short, long, empty, silent, no audio, and with names that a CSV must quote."""
-    folder = tmp_path_factory.mktemp("clips")
-    for i in range(54):
-        soundfile.write(folder / f"{i:02}.wav", hiss(rng, float(rng.choice([0.1, 0.4, 0.5, 1.7]))), RATE)
-    (folder / "20 empty.wav").touch()
-    (folder / "30 text.wav").write_text("no audio")
-    soundfile.write(folder / "40 silent.wav", np.zeros(9_000), RATE)
-    soundfile.write(folder / '41 a "quoted", name.wav', tone(rng), RATE)
-    soundfile.write(folder / "42 two\nlines.wav", tone(rng), RATE)
-    (folder / "43 broken\nname.wav").touch()
-    return folder
-
-
 def score(detector, folder, path, resume=False):
     """One call of the command, in short."""
     paths = expand([folder])
-    table = ScoreTable(path, paths, detector, resume)
-    return list(table.add(score_files(detector, paths))), table
+    table = ScoreTable(path, paths, detector.fingerprint, resume)
+    return list(table.add(share_between_processes(detector.predict_files, paths))), table
+
+
+def one_line(path):
+    """How the table writes a name."""
+    return str(path).replace("\n", "\\n")
 
 
 def rows_of(path):
@@ -66,56 +54,6 @@ def complete(detector, clips, tmp_path_factory):
     path = tmp_path_factory.mktemp("table") / "scores.csv"
     score(detector, clips, path)
     return path.read_bytes()
-
-
-def test_batches_across_files_change_nothing(detector, clips):
-    paths = list(expand([clips]))
-    together = list(detector.predict_files(paths, batch_size=7))
-    assert [path for path, _ in together] == [str(path) for path in paths]
-    for path, result in together:
-        if isinstance(result, AudioError):
-            with pytest.raises(AudioError, match=re.escape(str(result))):
-                detector.predict(path)
-        else:
-            alone = detector.predict(path)
-            assert result.scores == pytest.approx(alone.scores, abs=1e-6)
-            assert (result.seconds, result.times.tolist()) == (alone.seconds, alone.times.tolist())
-
-
-def test_a_file_that_breaks_off_late_does_not_disturb_its_neighbours(detector, clips, tmp_path, monkeypatch):
-    original = inference.stream_audio
-
-    def stream(path, rate):
-        yield from original(path, rate)
-        if path.name == "02.wav":
-            raise AudioError("damaged at the end")
-
-    monkeypatch.setattr(inference, "stream_audio", stream)
-    results = dict(detector.predict_files(sorted(clips.glob("0?.wav"))))
-    assert [isinstance(result, AudioError) for result in results.values()] == [i == 2 for i in range(10)]
-
-
-def test_results_come_before_all_files_are_read(detector, clips):
-    read = []
-    paths = (read.append(path) or path for path in clips.glob("0?.wav"))
-    next(iter(detector.predict_files(paths, batch_size=2)))
-    assert len(read) < 6
-
-
-def test_many_bad_files_do_not_pile_up(detector, clips, tmp_path):
-    read, bad = [], [tmp_path / f"{i}.wav" for i in range(100)]
-    paths = (read.append(path) or path for path in [clips / "01.wav", *bad])
-    results = detector.predict_files(paths, batch_size=4)
-    assert next(results)[0] == str(clips / "01.wav")
-    assert len(read) < 10
-    assert [isinstance(result, AudioError) for _, result in results] == [True] * 100
-
-
-def test_a_changed_model_is_scored_as_it_is(tiny_config, clips):
-    detector = Detector(build_model(config=tiny_config), {})
-    before = detector.predict(clips / "01.wav").score
-    detector.model.back_end.head.bias.data += torch.tensor([0.0, 1.0])
-    assert detector.predict(clips / "01.wav").score > before + 0.01
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only here may a name be any bytes")
@@ -140,8 +78,10 @@ def test_folders_are_walked_in_order(tmp_path):
 def test_a_table_has_a_row_for_every_file(detector, clips, tmp_path):
     results, table = score(detector, clips, tmp_path / "a.csv")
     rows = rows_of(tmp_path / "a.csv")
-    assert list(rows[0]) == COLUMNS
-    assert [row["path"] for row in rows] == [path for path, _ in results] == [str(path) for path in expand([clips])]
+    assert list(rows[0]) == HEADINGS
+    assert [path for path, _ in results] == [str(path) for path in expand([clips])]
+    assert [row["path"] for row in rows] == [one_line(path) for path in expand([clips])]
+    assert len((tmp_path / "a.csv").read_bytes().splitlines()) == 1 + len(results)
     assert {row["detector"] for row in rows} == {detector.fingerprint}
     assert table.failed == sum(bool(row["error"]) for row in rows) == 4
 
@@ -151,7 +91,7 @@ def test_a_table_is_continued_wherever_it_was_cut(detector, clips, complete, tmp
     for size in [0, 10, len(HEADER), *range(len(HEADER) + 1, len(complete), 97), len(complete) - 1, len(complete)]:
         path.write_bytes(complete[:size])
         results, _ = score(detector, clips, path, resume=True)
-        assert [row["path"] for row in rows_of(path)] == files, size
+        assert [row["path"] for row in rows_of(path)] == list(map(one_line, files)), size
         kept = complete[:size].rpartition(b"\r\n")[0] if size > len(HEADER) else b""
         assert path.read_bytes().startswith(kept)  # what was there stays
         assert [name for name, _ in results] == files[len(files) - len(results) :], size
@@ -236,10 +176,11 @@ def test_two_processes_give_the_same_table(checkpoint, clips, complete, tmp_path
     (tmp_path / "a.csv").write_bytes(begun)
     lines = [
         "import os, sys, time",
-        "from dfa_utils import __main__ as command, bulk, processes",
-        "assert processes.this_process().num_processes == 2",
+        "from dfa_utils import __main__ as command",
+        "from dfa_utils.support import parallel",
+        "assert parallel.this_process().num_processes == 2",
         "time.sleep(float(os.environ['RANK']))  # one begins before the other",
-        "bulk.CHUNK = 8  # so that results come together several times",
+        "parallel.SHARE = 8  # so that results come together several times",
         "status = command.main()",
         "sys.exit(status != 1 - int(os.environ['RANK']))  # 1 in the main process: some files failed",
     ]

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -12,12 +13,12 @@ import torch
 from dfa_utils import checkpoint, metrics, train
 from dfa_utils.checkpoint import load_checkpoint, read_tensors
 from dfa_utils.dataset import fingerprint
-from dfa_utils.evaluate import score_clips
+from dfa_utils.evaluation import score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.train import Trainer, fit, newest_run
 
-SCRIPT = "import sys; from dfa_utils import train, data, config; " \
-         "train.fit(config.Config.from_json(sys.argv[1]), data.scan(sys.argv[2]), sys.argv[3])"  # fmt: skip
+SCRIPT = "import sys; from dfa_utils import Config, fit, scan; " \
+         "fit(Config.from_json(sys.argv[1]), scan(sys.argv[2]), sys.argv[3])"  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -82,31 +83,28 @@ def test_a_killed_run_ends_with_the_same_weights(run, tiny_root, tiny_config, tm
     assert same(tensors(run.folder, "best"), tensors(folder, "best"))
 
 
-def shift(waveforms, generator):
-    """Move each batch by a random number of samples."""
-    return waveforms.roll(int(torch.randint(1000, (1,), generator=generator)), dims=1)
-
-
 def test_augmentation_is_resumed_like_all_else(run, tiny_config, tiny_manifest, tmp_path):
-    whole = fit(tiny_config, tiny_manifest, tmp_path / "whole", augment=shift)
-    trainer = Trainer(tiny_config, tiny_manifest, tmp_path / "parts", fingerprint(tiny_manifest), augment=shift)
-    trainer.do_epoch()
-    parts = fit(tiny_config, tiny_manifest, tmp_path / "parts", augment=shift)
-    assert same(tensors(whole.folder), tensors(parts.folder))
+    config = replace(tiny_config, augment=(("noise", 0.5), ("band", 0.5)))
+    whole = fit(config, tiny_manifest, tmp_path / "whole")
+    Trainer(config, tiny_manifest, tmp_path / "parts", fingerprint(tiny_manifest)).do_epoch()
+    assert same(tensors(whole.folder), tensors(fit(config, tiny_manifest, tmp_path / "parts").folder))
     assert not same(tensors(whole.folder), tensors(run.folder))
     with pytest.raises(ValueError, match="another augment"):
         fit(tiny_config, tiny_manifest, whole.folder)
 
 
-def test_augmentation_gets_whole_batches_of_waveforms(tiny_config, tiny_manifest, tmp_path):
-    shapes = []
-    fit(
-        replace(tiny_config, epochs=1),
-        tiny_manifest,
-        tmp_path / "a",
-        lambda waves, _: shapes.append(waves.shape) or waves,
-    )
-    assert shapes == [(8, tiny_config.clip_samples)] * 3
+def test_a_run_keeps_the_precision_it_began_with_and_says_so(tiny_config, tiny_manifest, tmp_path, monkeypatch):
+    def train_on(can_bf16):
+        monkeypatch.setattr(train, "_has_bf16", lambda device: can_bf16)
+        Trainer(tiny_config, tiny_manifest, tmp_path / "a", fingerprint(tiny_manifest)).do_epoch()
+        return json.loads(read_tensors(tmp_path / "a" / "last.safetensors")[0]["info"])["precision"]
+
+    assert train_on(True) == "bf16"
+    with pytest.warns(UserWarning, match="begun in bf16"):
+        assert train_on(False) == "bf16"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert train_on(True) == "bf16"
 
 
 def test_a_finished_run_is_returned_as_it_is(run, tiny_config, tiny_manifest):
@@ -149,7 +147,7 @@ def test_two_processes_train_one_model(tiny_root, tiny_manifest, tiny_config, tm
     command = [*launch, tmp_path / "script.py", tiny_config.to_json(), tiny_root, tmp_path / "run"]
     subprocess.run(command, check=True, env=os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"})
     model, info = load_checkpoint(tmp_path / "run" / "last.safetensors")
-    scores = score_clips(model, tiny_manifest[tiny_manifest.split == "validation"])
+    scores = score_clips(Detector(model, {}), tiny_manifest[tiny_manifest.split == "validation"])
     assert len(info["epochs"]) == tiny_config.epochs
     assert info["loss"] == pytest.approx(metrics.log_loss(scores.label, scores.score), abs=1e-5)  # each clip once
 
@@ -188,5 +186,5 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny_manifest, tiny_config, tmp_
 
 def test_the_stored_threshold_is_that_of_the_stored_scores(run, tiny_manifest):
     model, info = load_checkpoint(run.folder)
-    scores = score_clips(model, tiny_manifest[tiny_manifest.split == "validation"])
+    scores = score_clips(Detector(model, {}), tiny_manifest[tiny_manifest.split == "validation"])
     assert info["threshold"] == pytest.approx(metrics.eer(scores.label, scores.score)[1], abs=1e-6)

@@ -3,33 +3,36 @@
 All are fixed on the validation split and stored in the checkpoint; no other split has a say in them.
 """
 
-import copy
+import math
 
 import numpy as np
-import torch
 from sklearn.linear_model import LogisticRegression
 
 from dfa_utils import metrics
-from dfa_utils.models import Detecting, Ensemble
+from dfa_utils.inference import Detector
 
-DOUBT = 0.1  # share of validation's fakes that may score below the band, and of its reals that may score above it
+DOUBT = 0.1  # share of fakes that may be called real, and of reals that may be called fake
 EDGE = 1e-6  # probabilities are kept so far from 0 and 1, where their logit has no end
 
 
-def calibrate(model: Detecting, labels, scores) -> tuple[Ensemble, dict]:
-    """A copy of a detector with calibrated scores, as an ensemble, and what its checkpoint's info must hold beside.
+def calibrate(detector: Detector, labels, scores) -> Detector:
+    """The detector with calibrated scores, a threshold (that of the EER) and a band of `uncertain` in its info.
 
-    `scores` [N] are the detector's own, P(fake), on clips that it was not trained on; they and the `labels` fix the
-    calibration, `threshold` (that of the EER) and `uncertain` (the two bounds of the band). Raises ValueError unless
-    both classes are there.
+    `scores` [N] are its own P(fake), one for each recording, on clips that it was not trained on; they and the `labels`
+    fix all three. A recording's logit is calibrated, not its windows' (see `Detector`), so recordings of any length
+    that are alike in their logits get probabilities that can be believed. Raises ValueError unless both classes are
+    there, and as `uncertain_band` does.
     """
     slope, offset = fit_calibration(labels, scores)
-    model = copy.deepcopy(model if isinstance(model, Ensemble) else Ensemble([model])).eval()
-    before_slope, before_offset = model.calibration.tolist()
-    model.calibration.copy_(torch.tensor([before_slope * slope, before_offset * slope + offset]))
+    before_slope, before_offset = detector.calibration
     scores = apply_calibration(scores, slope, offset)
     threshold = metrics.eer(labels, scores)[1]
-    return model, {"threshold": threshold, "uncertain": uncertain_band(labels, scores, threshold)}
+    fixed = {
+        "calibration": [before_slope * slope, before_offset * slope + offset],
+        "threshold": threshold,
+        "uncertain": list(uncertain_band(labels, scores, threshold)),
+    }
+    return Detector(detector.model, detector.info | fixed)
 
 
 def fit_calibration(labels, scores) -> tuple[float, float]:
@@ -51,14 +54,21 @@ def apply_calibration(scores, slope: float, offset: float) -> np.ndarray:
 def uncertain_band(labels, scores, threshold: float, doubt: float = DOUBT) -> tuple[float, float]:
     """The bounds (low, high) between which a score P(fake) says neither real nor fake, around the threshold.
 
-    A share `doubt` of the fakes scores below `low`, and of the reals at or above `high`: who hears "real" or "fake"
-    outside the band is misled about that seldom (class-conditional conformal prediction, Vovk 2012). The band is empty,
-    both bounds being the threshold, where the classes are told apart better than that.
+    A further fake that is drawn like these scores below `low` with a probability of at most `doubt`, and a further real
+    above `high`: of n fakes `low` is the floor((n + 1) * doubt)-th from below (class-conditional conformal prediction,
+    Vovk 2012). This is the chance that a fake is called real, not that a "real" is wrong. The band is empty, both
+    bounds being the threshold, where the classes are told apart better than that. Raises ValueError for a class with
+    too few clips to promise anything: fewer than 1 / doubt - 1.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
-    low = float(np.quantile(scores[labels == 1], doubt, method="lower"))
-    high = float(np.quantile(scores[labels == 0], 1 - doubt, method="higher"))
-    return min(low, threshold), max(high, threshold)
+    fakes, reals = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])[::-1]
+    below, above = (math.floor((len(part) + 1) * doubt + 1e-9) for part in (fakes, reals))
+    if min(below, above) < 1:
+        raise ValueError(
+            f"{len(reals)} real and {len(fakes)} fake clips are too few to keep errors below {doubt:.0%}; calibrate on "
+            f"{math.ceil(1 / doubt - 1)} or more of each class"
+        )
+    return min(float(fakes[below - 1]), threshold), max(float(reals[above - 1]), threshold)
 
 
 def logit(scores) -> np.ndarray:

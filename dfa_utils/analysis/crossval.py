@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import GroupKFold
 
 from dfa_utils.config import Config
 from dfa_utils.train import fit
@@ -25,16 +26,13 @@ def make_folds(
     detector has not heard the recording channel either. A clip whose system, speaker or page is not named is a group of
     its own. Raises ValueError for fewer families or speakers, or pages, than folds.
     """
-    if page:
-        pages = pd.Series(np.where(manifest[page] == "", manifest.path, manifest[page]), manifest.index)
-        return pages.map(_share_out(_refuse_few(pages.value_counts(), folds, "pages"), folds))
     names = np.where(manifest.label == 1, manifest.system.map(family), manifest.speaker)
-    groups = pd.Series(np.where(names == "", manifest.path, names), manifest.index)
-    numbers = pd.Series(0, manifest.index)
-    for label, kind in ((0, "speakers"), (1, "families of systems")):
-        sizes = _refuse_few(groups[manifest.label == label].value_counts(), folds, kind)
-        numbers[manifest.label == label] = groups[manifest.label == label].map(_share_out(sizes, folds))
-    return numbers
+    names = manifest[page] if page else pd.Series(names, manifest.index)
+    groups = names.where(names != "", manifest.path)
+    if page:
+        return _share_out(groups, folds, "pages")
+    parts = [(groups[manifest.label == 0], "speakers"), (groups[manifest.label == 1], "families of systems")]
+    return pd.concat([_share_out(part, folds, kind) for part, kind in parts]).reindex(manifest.index)
 
 
 def left_in(
@@ -59,16 +57,11 @@ def fit_all_epochs(config: Config, manifest: pd.DataFrame, folder: Path) -> Path
     return run.folder / "last.safetensors"
 
 
-def _refuse_few(sizes: pd.Series, folds: int, kind: str) -> pd.Series:
-    if len(sizes) < folds:
-        raise ValueError(f"{folds} folds need as many {kind}; the data name {len(sizes)}")
-    return sizes
-
-
-def _share_out(sizes: pd.Series, folds: int) -> dict:
-    """Fold of each group: from the largest on, each to the fold that is smallest so far."""
-    filled, fold_of = np.zeros(folds), {}
-    for name, size in sizes.items():
-        fold_of[name] = int(np.argmin(filled))
-        filled[fold_of[name]] += size
-    return fold_of
+def _share_out(groups: pd.Series, folds: int, kind: str) -> pd.Series:
+    """The fold of each clip, by scikit-learn's GroupKFold."""
+    if groups.nunique() < folds:
+        raise ValueError(f"{folds} folds need as many {kind}; the data name {groups.nunique()}")
+    numbers = pd.Series(0, groups.index)
+    for fold, (_, unheard) in enumerate(GroupKFold(folds).split(groups, groups=groups)):
+        numbers.iloc[unheard] = fold
+    return numbers

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from dfa_utils.evaluate import by_condition, clusters_of, confusions, parts_of, summarise
+from dfa_utils.evaluation import by_condition, clusters_of, confusions, parts_of, summarise
 
 
 def as_text(scores: pd.DataFrame, threshold: float) -> str:

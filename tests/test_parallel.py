@@ -1,0 +1,73 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import soundfile
+from conftest import RATE, tone
+from numpy.random import default_rng
+
+from dfa_utils.support.parallel import UNDER_WAY, map_in_threads, share_between_processes
+
+
+def test_results_come_in_order_and_not_all_at_once():
+    begun = []
+
+    def items():
+        for i in range(3 * UNDER_WAY):
+            begun.append(i)
+            yield i
+
+    results = map_in_threads(lambda i: i * i, items(), "")
+    assert next(results) == 0
+    assert len(begun) == UNDER_WAY
+    assert list(results) == [i * i for i in range(1, 3 * UNDER_WAY)]
+
+
+def test_an_error_in_a_thread_is_raised():
+    with pytest.raises(ZeroDivisionError):
+        list(map_in_threads(lambda i: 1 // i, [1, 0, 2], ""))
+
+
+def test_one_process_shares_with_nobody():
+    taken = []
+    results = share_between_processes(lambda items: (taken.append(i) or -i for i in items), iter(range(5)))
+    assert next(results) == 0
+    assert taken == [0]
+    assert list(results) == [-1, -2, -3, -4]
+
+
+SCRIPT = """
+import sys
+import pandas as pd
+from dfa_utils import Config, Detector, build_model
+from dfa_utils.audio import AudioError
+from dfa_utils.evaluation import score_clips
+from dfa_utils.support.parallel import gather_in_order, my_share, share_between_processes, this_process
+state = this_process()
+assert state.num_processes == 2
+assert gather_in_order([i * i for i in my_share(list(range(7)))]) == [i * i for i in range(7)]
+shared = list(share_between_processes(lambda items: (-i for i in items), range(200 if state.is_main_process else 0)))
+assert shared == ([-i for i in range(200)] if state.is_main_process else [])
+good, bad = sys.argv[1:]
+manifest = pd.DataFrame({"path": [good, bad, good], "label": [0, 1, 1]})
+detector = Detector(build_model(config=Config(clip_seconds=0.4, channels=(4, 8))), {})
+try:
+    score_clips(detector, manifest)
+except AudioError as error:
+    assert error.kind == "missing" and bad in str(error)
+else:
+    sys.exit("no error")
+assert len(score_clips(detector, manifest[manifest.path == good])) == 2
+state.wait_for_everyone()
+state.destroy_process_group()
+"""
+
+
+def test_a_clip_that_fails_in_one_process_fails_in_all_and_leaves_none_waiting(tmp_path):
+    soundfile.write(tmp_path / "good.wav", tone(default_rng(0)), RATE)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*launch, tmp_path / "script.py", tmp_path / "good.wav", tmp_path / "bad.wav"]
+    env = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=env, timeout=100)
