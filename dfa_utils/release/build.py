@@ -16,12 +16,12 @@ import torch
 from dfa_utils.analysis.calibrate import calibrate, uncertain_band
 from dfa_utils.analysis.crossval import fit_all_epochs
 from dfa_utils.analysis.robustness import CLEAN, score_conditions
+from dfa_utils.backends.ensemble import Ensemble
 from dfa_utils.checkpoint import SHIPPED, load_checkpoint, round_to_half, runs_folder, save_checkpoint
 from dfa_utils.dataset import ClipDataset, fingerprint, make_loader, scan
 from dfa_utils.effects.augment import Augmentation
-from dfa_utils.evaluate import save_scores, score_clips
+from dfa_utils.evaluation import save_scores, score_clips
 from dfa_utils.inference import Detector
-from dfa_utils.models import Ensemble
 from dfa_utils.release.compare import names_of
 from dfa_utils.release.recipes import CHANNELS, RECIPES
 from dfa_utils.support.files import write_atomically
@@ -47,12 +47,13 @@ def main(arguments=None) -> int:
     manifest = scan(options.data)
     runs = train(manifest, options.seeds, options.runs)
     roles = RECIPES["release"].roles * len(options.seeds)
-    model = Ensemble([load_checkpoint(run)[0] for run in runs], roles).eval()
+    model = Ensemble([load_checkpoint(run)[0] for run in runs], roles)
     round_to_half(model.members)
-    validation = score_clips(model, manifest[manifest.split == "validation"])
-    model, info = calibrate(model, validation.label, validation.score)
-    info["uncertain"] = widen(info["uncertain"], uncertain_through_channels(model, validation, info["threshold"]))
-    info |= {"data": fingerprint(manifest), "seeds": options.seeds, "recipe": "release"}
+    info = {"data": fingerprint(manifest), "seeds": options.seeds, "recipe": "release"}
+    detector = Detector(model, info)
+    validation = score_clips(detector, manifest[manifest.split == "validation"])
+    detector = calibrate(detector, validation.label, validation.score)
+    info = detector.info | {"uncertain": widen(detector.uncertain, uncertain_through_channels(detector, validation))}
     save_checkpoint(options.out, model, info, compact=True)
     score(Detector(model, info), manifest, Path(options.data), Path(options.out).parent)
     return 0
@@ -75,12 +76,13 @@ def train(manifest: pd.DataFrame, seeds: list[int], folder=None) -> list[Path]:
     return [fit_all_epochs(config, manifest, folder) for config in configs]
 
 
-def uncertain_through_channels(model: Ensemble, clips: pd.DataFrame, threshold: float) -> tuple[float, float]:
+def uncertain_through_channels(detector: Detector, clips: pd.DataFrame) -> tuple[float, float]:
     """The band of `uncertain` for clips that went through what training clips go through, seeded by 0."""
-    augment, generator = Augmentation(CHANNELS, model.config.sample_rate), torch.Generator().manual_seed(0)
-    batches = make_loader(ClipDataset(clips, model.config))
-    scores = [model.predict_proba(augment(waveforms, generator))[:, 1] for waveforms, _ in batches]
-    return uncertain_band(clips.label, torch.cat(scores).numpy(), threshold)
+    config = detector.model.config
+    augment, generator = Augmentation(CHANNELS, config.sample_rate), torch.Generator().manual_seed(0)
+    changed = (augment(waveforms, generator) for waveforms, _ in make_loader(ClipDataset(clips, config)))
+    judged = detector.judge(("clip", [waveform]) for waveforms in changed for waveform in waveforms)
+    return uncertain_band(clips.label, [result.score for _, result in judged], detector.threshold)
 
 
 def widen(band: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
@@ -91,14 +93,14 @@ def widen(band: tuple[float, float], other: tuple[float, float]) -> tuple[float,
 def score(detector: Detector, manifest: pd.DataFrame, root: Path, folder: Path) -> None:
     """Write scores.csv, every clip's score, and damage.csv, those of `testing` under each condition of DAMAGE."""
     data = fingerprint(manifest)
-    scores = score_clips(detector.model, manifest)
+    scores = score_clips(detector, manifest)
     names = names_of(scores, root)
     columns = ["path", "split", "label", "system", "speaker", "score"]
     save_scores(
         folder / "scores.csv", scores.assign(path=names)[columns], detector.threshold, detector.fingerprint, data
     )
     testing = manifest[manifest.split == "testing"]
-    damaged = score_conditions(detector.model, testing.path, DAMAGE)  # [conditions, N]
+    damaged = score_conditions(detector, testing.path, DAMAGE)  # [conditions, N]
     table = pd.DataFrame(damaged.T, columns=[label(*condition) for condition in DAMAGE])
     table.insert(0, "path", np.array(names)[(scores.split == "testing").to_numpy()])
     write_atomically(folder / "damage.csv", table.to_csv(index=False, float_format="%.6f").encode())

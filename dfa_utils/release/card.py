@@ -10,9 +10,10 @@ import pandas as pd
 from dfa_utils import metrics
 from dfa_utils.analysis.calibrate import logit
 from dfa_utils.checkpoint import SHIPPED
-from dfa_utils.evaluate import by_condition, clusters_of, load_scores, parts_of, summarise
+from dfa_utils.evaluation import by_condition, clusters_of, eer_interval, load_scores, parts_of, summarise
 from dfa_utils.inference import Detector
-from dfa_utils.release.compare import summary
+from dfa_utils.intervals import clustered_interval
+from dfa_utils.release.compare import mean_rate, read_table, summary
 from dfa_utils.support.files import write_atomically
 
 START, END = "<!-- tables: python -m dfa_utils.release.card -->", "<!-- end of tables -->"
@@ -44,9 +45,7 @@ def tables(folder: Path) -> str:
         "Damage, on `testing`": damaged(testing, damage, threshold, band),
         "What must not change a score, on `testing`": shifts(damage),
         "Fakes of `testing` by system": systems(scores[scores.split == "testing"], threshold),
-        "Leave systems and pages out": left_out(
-            pd.read_csv(folder / "compare.csv"), pd.read_csv(folder / "compare_scores.csv", keep_default_na=False)
-        ),
+        "Leave systems and pages out": left_out(read_table(folder / "compare.csv")),
     }
     return "\n\n".join(f"**{title}**\n\n{markdown(table)}" for title, table in parts.items()) + "\n"
 
@@ -61,15 +60,15 @@ def splits(scores: pd.DataFrame, threshold: float, band: tuple[float, float]) ->
 
 
 def damaged(testing: pd.DataFrame, damage: pd.DataFrame, threshold: float, band: tuple[float, float]) -> pd.DataFrame:
-    """One row a condition: EER with its 95 % interval by speaker and system, HTER at the stored threshold, verdicts.
+    """One row a condition: EER with its 95 % interval, HTER at the stored threshold, verdicts.
 
     `uncertain` is the share of clips that are called so; `accused` that of the reals called fake, `missed` that of the
     fakes called real.
     """
     rows, (below, above) = {}, band
     for name, values in damage.items():
-        labels, clusters = testing.label.loc[damage.index], clusters_of(testing.loc[damage.index])
-        low, high = metrics.clustered_interval(metrics.eer_rate, labels, values, clusters, n=500)
+        labels = testing.label.loc[damage.index]
+        low, high = eer_interval(testing.loc[damage.index].assign(score=values))
         rows[name] = {
             "eer": metrics.eer_rate(labels, values),
             "low": low,
@@ -95,38 +94,25 @@ def systems(testing: pd.DataFrame, threshold: float) -> pd.DataFrame:
     return table[["clips"]].astype(str).join(percent(table[["wrong", "low", "high"]]))
 
 
-def left_out(rows: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+def left_out(scores: pd.DataFrame) -> pd.DataFrame:
     """One row a recipe: mean EER over folds and seeds with its interval, that of each seed, that of all averaged.
 
     `low` and `high` bound the 95 % interval by speaker and system, `best` and `worst` are the seeds' means;
     `averaged` is the mean over folds of the EER of the mean logit over the seeds; `damaged` is `eer` on damaged clips.
     """
     table = {}
-    for recipe, part in summary(rows).iterrows():
-        names = [f"{recipe} {seed}" for seed in rows.seed[rows.recipe == recipe].unique()]
-        values = scores[names].astype(float).to_numpy()  # [N, seeds]
-        judged = np.column_stack([values, scores.fold])  # [N, seeds + 1]
-        low, high = metrics.clustered_interval(
-            lambda labels, drawn, judged=judged: _mean_rate(labels, judged[drawn.astype(int)]),
-            scores.label,
-            np.arange(len(scores)),
-            clusters_of(scores),
-            n=200,
-        )
+    for recipe, part in summary(scores).iterrows():
+        seeds = scores.filter(regex=rf"^{recipe} \d+$")  # [N, seeds]
+
+        def rate(_, drawn, seeds=seeds) -> float:
+            rows = drawn.astype(int)
+            return np.mean([mean_rate(scores.iloc[rows], seeds[name].iloc[rows]) for name in seeds])
+
+        low, high = clustered_interval(rate, scores.label, np.arange(len(scores)), clusters_of(scores), n=200)
+        averaged = mean_rate(scores, logit(seeds).mean(axis=1))
         table[recipe] = {"eer": part.eer, "low": low, "high": high, "best": part.low, "worst": part.high}
-        averaged = np.column_stack([logit(values).mean(axis=1), scores.fold])
-        table[recipe] |= {"averaged": _mean_rate(scores.label, averaged), "damaged": part.damaged, "seeds": part.seeds}
+        table[recipe] |= {"averaged": averaged, "damaged": part.damaged, "seeds": part.seeds}
     return percent(pd.DataFrame(table).T)
-
-
-def _mean_rate(labels, judged) -> float:
-    """Mean EER over the folds, in the last column of `judged`, and over the columns of scores before it.
-
-    A fold of which a draw left one class alone has no say.
-    """
-    labels, (*columns, folds) = np.asarray(labels), np.asarray(judged).T
-    parts = [part for part in (folds == fold for fold in np.unique(folds)) if len(set(labels[part])) == 2]
-    return float(np.mean([metrics.eer_rate(labels[part], scores[part]) for part in parts for scores in columns]))
 
 
 def percent(table: pd.DataFrame) -> pd.DataFrame:
