@@ -19,18 +19,29 @@ except (ImportError, OSError, RuntimeError) as error:
         '2.11; in a terminal: python -m pip install torch==2.11.0 torchaudio==2.11.0 "torchcodec==0.11.*"'
     ) from error
 
-_PUBLIC = {
-    "AudioError": "audio",
+_PUBLIC = {  # name: the module that it is imported from when it is first used, in the order of the pipeline
     "Config": "config",
+    "AudioError": "audio",
+    "load_audio": "audio",
+    "scan": "dataset",
+    "audit": "datasets.audit",
+    "ClipDataset": "dataset",
+    "LogMel": "features",
+    "CNN": "models",
+    "build_model": "models",
+    "fit": "train",
     "Detector": "inference",
     "Prediction": "inference",
-    "load_audio": "audio",
+    "evaluate": "evaluation",
 }
-__all__ = sorted(_PUBLIC)
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name):
-    """Import a public name from its module when it is first used."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'dfa_utils' has no attribute {name!r}")
     return getattr(importlib.import_module(f"dfa_utils.{_PUBLIC[name]}"), name)
+
+
+def __dir__():
+    return sorted({*globals(), *_PUBLIC})

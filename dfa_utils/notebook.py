@@ -12,8 +12,9 @@ import pandas as pd
 from IPython.display import Audio, Code, Markdown
 
 from dfa_utils.config import Config
-from dfa_utils.dataset import DataError, fingerprint
+from dfa_utils.dataset import fingerprint
 from dfa_utils.datasets import toy
+from dfa_utils.datasets.layouts import DataError
 from dfa_utils.inference import Detector
 from dfa_utils.plots import NAMES
 from dfa_utils.support.parallel import progress_bar
@@ -40,8 +41,8 @@ def data_root(use_drive: bool = False) -> Path:
 
     Raises DataError for a $DFA_DATA that is no folder, and for a Drive without the data set.
     """
-    if "DFA_DATA" in os.environ:
-        root = Path(os.environ["DFA_DATA"]).expanduser()
+    if named := os.environ.get("DFA_DATA"):
+        root = Path(named).expanduser()
         if not root.exists():
             raise DataError(f"DFA_DATA means {root.resolve()}, which does not exist; set it to an absolute path")
         return root

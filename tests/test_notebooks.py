@@ -5,16 +5,19 @@ import re
 import sys
 import types
 import zipfile
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from dfa_utils import notebook
-from dfa_utils.dataset import DataError
-from dfa_utils.support import install as bootstrap
+from dfa_utils.datasets.layouts import DataError
+from dfa_utils.support import install
 
 ROOT = Path(__file__).parents[1]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+ALL = [Requirement(line).name for line in requires("dfa-utils") if "extra ==" not in line]
 NAMES = ["01_explore", "02_spectrograms", "03_train_cnn", "04_evaluate", "05_inference", "06_generalise"]
 
 
@@ -37,7 +40,7 @@ def test_form(path):
     assert 25 <= len(code) + len(prose) <= 45
     assert 0.5 <= len(code) / len(prose) <= 2
     assert all(len(cell["text"].splitlines()) <= 15 for cell in code)
-    assert not any(re.search(r"^class |;\s*$|sys\.path|except:", cell["text"], re.MULTILINE) for cell in code)
+    assert not any(re.search(r";\s*$|sys\.path|except:", cell["text"], re.MULTILINE) for cell in code)
     text = "\n".join(cell["text"] for cell in prose)
     for part in ("**The question.**", "**You will learn**", "## You saw", "## Exercises", "minute", "colab-badge"):
         assert part in text
@@ -119,14 +122,14 @@ def test_first_cell_installs_the_checkout_it_stands_in(monkeypatch):
     monkeypatch.chdir(ROOT / "notebooks")
     monkeypatch.delenv("DFA_DATA", raising=False)
     commands, _ = run_first_cell(monkeypatch, installed=False)
-    assert commands == [[sys.executable, str(ROOT / "dfa_utils" / "bootstrap.py")]]
+    assert commands == [[sys.executable, str(ROOT / "dfa_utils" / "support" / "install.py")]]
 
 
 def test_first_cell_clones_shallowly_in_colab(monkeypatch, colab):
     commands, _ = run_first_cell(monkeypatch, installed=False, REPOSITORY="someone/something")
     clone, install = commands
     assert clone == ["git", "clone", "--depth=1", "https://github.com/someone/something", "deepfake-audio"]
-    assert install == [sys.executable, "deepfake-audio/dfa_utils/bootstrap.py", "--colab"]
+    assert install == [sys.executable, "deepfake-audio/dfa_utils/support/install.py", "--colab"]
 
 
 def test_first_cell_asks_for_the_address_while_there_is_none(monkeypatch, colab):
@@ -134,19 +137,43 @@ def test_first_cell_asks_for_the_address_while_there_is_none(monkeypatch, colab)
         run_first_cell(monkeypatch, installed=False)
 
 
-def test_in_colab_torch_is_never_touched(monkeypatch):
-    missing = {"librosa", "torch", "torchaudio"}
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in missing else object())
-    package, light = bootstrap.commands(colab=True)
-    assert package[-2:] == ["--no-deps", str(ROOT)]
-    assert light[-2:] == ["--no-deps", "librosa"]
+def installed(monkeypatch, **versions):
+    """Pretend that only these packages are installed."""
+
+    def version(name):
+        if name.replace("-", "_") not in versions:
+            raise PackageNotFoundError(name)
+        return versions[name.replace("-", "_")]
+
+    monkeypatch.setattr(install, "version", version)
+
+
+def test_in_colab_what_is_missing_is_installed_and_torch_is_never_touched(monkeypatch):
+    enough = {name.replace("-", "_"): "999" for name in ALL} | {"torch": "2.8.0+cu126", "torchaudio": "2.8.0+cu126"}
+    installed(monkeypatch, **enough)
+    assert [command[-2:] for command in install.commands(colab=True)] == [["--no-deps", str(ROOT)]]
+    del enough["captum"], enough["torchcodec"]
+    installed(monkeypatch, **enough | {"librosa": "0.9.0"})
+    _, rest = install.commands(colab=True)
+    assert rest[4:] == ["--quiet", "captum>=0.7", "librosa>=0.10.2", "torch==2.8.0+cu126", "torchaudio==2.8.0+cu126"]
+
+
+def test_in_colab_every_dependency_is_looked_for(monkeypatch):
+    installed(monkeypatch)
+    _, rest = install.commands(colab=True)
+    assert [Requirement(line).name for line in rest[5:]] == [name for name in ALL if name not in install.TRIO]
 
 
 def test_elsewhere_a_torch_that_is_there_stays_and_else_a_matching_trio_is_installed(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    assert bootstrap.commands(colab=False) == [[sys.executable, "-m", "pip", "install", "--quiet", str(ROOT)]]
+    assert install.commands(colab=False) == [[sys.executable, "-m", "pip", "install", "--quiet", str(ROOT)]]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert bootstrap.commands(colab=False)[0][-3:] == ["torch==2.11.0", "torchaudio==2.11.0", "torchcodec==0.11.*"]
+    assert install.commands(colab=False)[0][-3:] == ["torch==2.11.0", "torchaudio==2.11.0", "torchcodec==0.11.*"]
+
+
+def test_an_empty_environment_variable_is_none(monkeypatch, colab):
+    monkeypatch.setenv("DFA_DATA", "")
+    assert run_first_cell(monkeypatch, installed=True)[1] == ROOT / "data" / "toy"
 
 
 def test_data_root_from_the_environment(monkeypatch, colab):

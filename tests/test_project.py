@@ -1,7 +1,10 @@
-"""Truths about the project as a whole: its layers, its set-up files, its public face."""
+"""Truths about the project as a whole: its folders, its set-up files, its public face."""
 
 import ast
+import graphlib
+import json
 import re
+import statistics
 import subprocess
 import sys
 from importlib import metadata
@@ -11,75 +14,182 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+import dfa_utils
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dfa_utils"
-LAYERS = [
-    {"config", "metrics", "progress", "bootstrap", "files", "processes"},
-    {"audio", "features", "plots"},
-    {"models", "cache", "corpora", "corruptions"},
-    {"checkpoint", "data", "toy", "augment", "vocode", "calibrate", "cues"},
-    {"evaluate", "audit", "explain"},
-    {"train", "inference", "report", "robustness"},
-    {"notebook", "bulk", "crossval"},
-    {"__main__"},
-]
-LAYER = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 PINS = dict(
     line.split("==") for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if "==" in line
 )
+LIMITS = {"the top level": 1_600, "all but the toy data": 3_200, "a module": 180, "datasets.toy": 240}  # lines of code
+OPTIONAL = ("captum", "pyroomacoustics", "torchcodec")  # what `predict` does without, on wav
 
 
-def parsed(module):
-    return ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+def sources(package):
+    """The modules of a package by their dotted name, each parsed; "" is the package itself."""
+    paths = {path: path.relative_to(package).with_suffix("").parts for path in package.rglob("*.py")}
+    names = {path: ".".join(part for part in parts if part != "__init__") for path, parts in paths.items()}
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for path, name in names.items()}
 
 
-def imports_of(module):
-    """Modules of the package that `module` imports, anywhere in it."""
-    for node in ast.walk(parsed(module)):
-        if isinstance(node, ast.ImportFrom) and node.module == "dfa_utils":
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dfa_utils."):
-            yield node.module.split(".")[1]
-        elif isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("dfa_utils."))
+def imports(package):
+    """For each module of a package those that it imports, anywhere in it."""
+    trees, root = sources(package), package.name
+    graph = {name: set() for name in trees if name}
+    for name in graph:
+        for node in ast.walk(trees[name]):
+            found = []
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == root:
+                found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            graph[name] |= {module.removeprefix(f"{root}.") for module in found} & (set(graph) - {name})
+    return graph
 
 
-def test_every_module_has_a_layer():
-    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} == set(LAYER)
+def refuse_circles(graph):
+    """AssertionError that shows a circle, if there is one."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        raise AssertionError(" <- ".join(error.args[1])) from None
 
 
-@pytest.mark.parametrize("module", sorted(LAYER))
-def test_imports_go_down(module):
-    assert [name for name in imports_of(module) if LAYER[name] >= LAYER[module]] == []
+def closed(graph):
+    """The same graph with each folder as one node."""
+    folders = {name: name.split(".")[0] for name in graph}
+    edges = {folder: set() for folder in folders.values()}
+    for name, found in graph.items():
+        edges[folders[name]] |= {folders[other] for other in found} - {folders[name]}
+    return edges
 
 
-@pytest.mark.parametrize("module", sorted(LAYER))
-def test_functions_are_short_and_public_ones_say_what_they_do(module):
-    tree = parsed(module)
-    assert ast.get_docstring(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            public = not node.name.startswith("_") and node.name != "forward"
-            assert ast.get_docstring(node) or not public or "__" in node.name, node.name
-        if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno <= 40, node.name
+def test_no_module_needs_what_needs_it_and_neither_does_a_folder():
+    graph = imports(PACKAGE)
+    assert {"audio", "datasets.layouts", "release.card"} <= set(graph)
+    refuse_circles(graph)
+    refuse_circles(closed(graph))
 
 
-def test_the_core_is_small():
-    lines = 0
-    for path in set(PACKAGE.glob("*.py")) - {PACKAGE / "toy.py"}:  # what the notebooks face; toy makes data/toy
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        bodies = [n.body for n in ast.walk(tree) if isinstance(n, (ast.Module, ast.ClassDef, ast.FunctionDef))]
-        docs = [b[0] for b in bodies if b and isinstance(b[0], ast.Expr) and isinstance(b[0].value, ast.Constant)]
-        lines += len([line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])
-        lines -= sum(doc.end_lineno - doc.lineno + 1 for doc in docs)
-    assert lines <= 3_500
+def test_analysis_and_release_can_stay_closed():
+    for name, found in imports(PACKAGE).items():
+        outside = name.split(".")[0] not in ("__main__", "notebook", "release", "analysis")
+        assert not outside or not {other.split(".")[0] for other in found} & {"analysis", "release"}, name
+
+
+def test_a_circle_through_a_folder_is_found(tmp_path):
+    package = tmp_path / "house"
+    (package / "cellar").mkdir(parents=True)
+    for name, text in {
+        "__init__": "",
+        "door": "from house.cellar import barrel",
+        "cellar/__init__": "",
+        "cellar/barrel": "",
+        "cellar/ladder": "def climb():\n    import house.door",
+    }.items():
+        (package / f"{name}.py").write_text(text)
+    refuse_circles(imports(package))
+    with pytest.raises(AssertionError, match=r"door|cellar"):
+        refuse_circles(closed(imports(package)))
+
+
+def functions(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def test_public_things_say_what_they_do():
+    for module, tree in sources(PACKAGE).items():
+        assert ast.get_docstring(tree), module
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                hidden = node.name.startswith("_") or node.name == "forward"
+                assert hidden or ast.get_docstring(node), f"{module}.{node.name}"
+
+
+def test_functions_are_short():
+    lengths = {
+        f"{module}.{node.name}": node.end_lineno - node.body[ast.get_docstring(node) is not None].lineno + 1
+        for module, tree in sources(PACKAGE).items()
+        for node in functions(tree)
+        if len(node.body) > (ast.get_docstring(node) is not None)
+    }
+    assert statistics.median(lengths.values()) <= 8
+    assert {name: lines for name, lines in lengths.items() if lines > 40} == {}
+
+
+def lines_of_code(path):
+    """Lines of a module without docstrings and blank ones."""
+    text = path.read_text(encoding="utf-8")
+    places = [n.body for n in ast.walk(ast.parse(text)) if isinstance(n, (ast.Module, ast.ClassDef, ast.FunctionDef))]
+    docs = [b[0] for b in places if b and isinstance(b[0], ast.Expr) and isinstance(b[0].value, ast.Constant)]
+    return len([line for line in text.splitlines() if line.strip()]) - sum(d.end_lineno - d.lineno + 1 for d in docs)
+
+
+def test_the_package_stays_small():
+    lines = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): lines_of_code(path) for path in PACKAGE.rglob("*.py")
+    }
+    assert sum(count for name, count in lines.items() if "." not in name) <= LIMITS["the top level"]
+    assert sum(count for name, count in lines.items() if name != "datasets.toy") <= LIMITS["all but the toy data"]
+    assert {name: count for name, count in lines.items() if count > LIMITS.get(name, LIMITS["a module"])} == {}
+
+
+def test_the_package_offers_by_name_what_users_need():
+    names = {
+        "Config",
+        "load_audio",
+        "scan",
+        "audit",
+        "ClipDataset",
+        "LogMel",
+        "CNN",
+        "build_model",
+        "fit",
+        "Detector",
+        "evaluate",
+    }
+    assert names <= set(dir(dfa_utils))
+    assert all(callable(getattr(dfa_utils, name)) for name in names)
+    with pytest.raises(AttributeError, match="nothing"):
+        dfa_utils.nothing  # noqa: B018
+
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+sys.modules[sys.argv[1]] = None
+import dfa_utils
+for module in pkgutil.walk_packages(dfa_utils.__path__, "dfa_utils."):
+    if module.name != "dfa_utils.__main__":
+        importlib.import_module(module.name)
+exec(sys.stdin.read())
+"""
+
+
+def import_cells():
+    """The code of all cells of all notebooks that import things and do nothing else."""
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            text = "".join(cell["source"])
+            if cell["cell_type"] == "code" and all(
+                isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(text).body
+            ):
+                yield text
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_without_an_optional_package_all_can_be_imported(name):
+    cells = list(import_cells())
+    assert len(cells) >= 6
+    command = [sys.executable, "-c", IMPORT_ALL, name]
+    done = subprocess.run(command, input="\n".join(cells), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_import_is_light():
     code = (
         "import sys; from dfa_utils import Detector; heavy = {'librosa', 'seaborn', 'sklearn', 'matplotlib', 'pandas', "
-        "'accelerate', 'scipy', 'IPython'} & set(sys.modules); sys.exit(str(sorted(heavy)) if heavy else 0)"
+        "'accelerate', 'scipy', 'IPython', 'joblib', 'captum'} & set(sys.modules); "
+        "sys.exit(str(sorted(heavy)) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,6 @@ from common import make_clips, scratch, threads, write
 from torch.profiler import ProfilerActivity, profile
 
 from dfa_utils.config import Config
-from dfa_utils.dataset import find_unusable
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model
 from dfa_utils.train import Trainer
@@ -45,7 +44,6 @@ def shares(function) -> dict[str, float]:
 
 with scratch() as folder, threads(1):
     manifest = make_clips(folder, COUNT)
-    find_unusable(manifest.path)
     trainer = Trainer(config, manifest, folder / "run", "benchmark")
     detector, paths = Detector(build_model(), {}), manifest.path.tolist()
     write(

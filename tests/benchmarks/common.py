@@ -20,6 +20,7 @@ from statistics import median
 os.environ["TQDM_DISABLE"] = "1"
 
 import pandas as pd
+import soundfile
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -35,8 +36,11 @@ def scratch():
         yield Path(name)
 
 
-def make_clips(folder: Path, count: int) -> pd.DataFrame:
-    """A manifest of `count` clips of 2 s (16 kHz, 16 bit) for training and 88 for validation: copies of data/toy."""
+def make_clips(folder: Path, count: int, rate: int = 16_000) -> pd.DataFrame:
+    """A manifest of `count` clips (16 bit, 2 s at 16 kHz) for training and 88 for validation: copies of data/toy.
+
+    With another `rate` in Hz the same samples are played faster or slower.
+    """
     toy = pd.read_csv(ROOT / "data" / "toy" / "manifest.csv")
     rows = []
     for split, number in (("training", count), ("validation", 88)):
@@ -45,6 +49,8 @@ def make_clips(folder: Path, count: int) -> pd.DataFrame:
             path = folder / "clips" / split / f"{i:06}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / "data" / "toy" / clip.path, path)
+            if rate != 16_000:
+                soundfile.write(path, soundfile.read(path)[0], rate)
             rows.append((str(path), split, int(clip.label == "fake")))
     return pd.DataFrame(rows, columns=["path", "split", "label"])
 

@@ -12,6 +12,7 @@ from common import threads, write
 from scipy.stats import norm
 
 from dfa_utils import metrics
+from dfa_utils.intervals import clustered_interval
 
 RUNS, DRAWS, CLIPS, TRUTH = 1000, 300, 7, norm.cdf(-1)
 SETTINGS = [(speakers, correlation) for speakers in (26, 13) for correlation in (0.3, 0.5)]
@@ -32,12 +33,13 @@ def simulate(speakers: int, correlation: float, rng: np.random.Generator) -> tup
 
 def coverage(setting: tuple[int, float]) -> dict:
     """Share of the runs whose interval holds the truth, and mean width of the interval, clustered and naive."""
+    nobody = np.full(2 * setting[0] * CLIPS, "")  # every clip by itself
     rng, intervals = np.random.default_rng(0), {"clustered": [], "naive": []}
     for run in range(RUNS):
         labels, scores, names = simulate(*setting, rng)
-        clustered = metrics.clustered_interval(rate, labels, scores, names, n=DRAWS, seed=run)
+        clustered = clustered_interval(rate, labels, scores, names, n=DRAWS, seed=run)
         intervals["clustered"].append(clustered)
-        intervals["naive"].append(metrics.bootstrap_interval(rate, labels, scores, n=DRAWS, seed=run))
+        intervals["naive"].append(clustered_interval(rate, labels, scores, nobody, n=DRAWS, seed=run))
     return {name: summary(np.array(pairs)) for name, pairs in intervals.items()}
 
 

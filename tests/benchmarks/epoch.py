@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 
 from dfa_utils.config import Config
-from dfa_utils.dataset import ClipDataset, find_unusable, make_loader
+from dfa_utils.dataset import ClipDataset, make_loader
 from dfa_utils.features import standardise
 from dfa_utils.models import CNN
 from dfa_utils.train import Trainer
@@ -66,7 +66,6 @@ def train_on(trainer, batches):
 with scratch() as folder:
     manifest = make_clips(folder, COUNT)
     training = manifest[manifest.split == "training"]
-    find_unusable(manifest.path)  # fills the cache, as `scan` does
     plain = DataLoader(PlainDataset(training), batch_size=config.batch_size, shuffle=True, num_workers=2)
     ours = make_loader(ClipDataset(training, config, train=True))
     trainer = Trainer(config, manifest, folder / "run", "benchmark")
@@ -78,7 +77,7 @@ with scratch() as folder:
             "ours: waveforms": lambda: go_through(ours),
             "plain: epoch": lambda: plain_epoch(plain, CNN(config), False),
             "plain: epoch with our arithmetic": lambda: plain_epoch(
-                plain, CNN(config).to(memory_format=torch.channels_last), trainer.bf16
+                plain, CNN(config).to(memory_format=torch.channels_last), trainer.precision == "bf16"
             ),
             "ours: epoch": lambda: train_on(trainer, ours),
             "ours: epoch, waveforms in memory": lambda: train_on(trainer, in_memory),
@@ -88,4 +87,4 @@ with scratch() as folder:
     figures["data path: plain / ours"] = round(seconds["plain: data path"] / seconds["ours: data path"], 2)
     figures["epoch: plain / ours"] = round(seconds["plain: epoch"] / seconds["ours: epoch"], 2)
     figures["epoch: ours / in memory"] = round(seconds["ours: epoch"] / seconds["ours: epoch, waveforms in memory"], 3)
-    write("epoch", figures | {"bf16": trainer.bf16, "clips": COUNT})
+    write("epoch", figures | {"precision": trainer.precision, "clips": COUNT})

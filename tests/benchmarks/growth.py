@@ -33,7 +33,6 @@ with scratch() as folder:
     manifest, config = make_clips(folder, 1600), Config()
     training = manifest[manifest.split == "training"]
     paths, detector = training.path.tolist(), Detector(build_model(), {})
-    find_unusable(manifest.path)
     trainers = {}
     for factor in FACTORS:
         some = manifest[(manifest.split == "validation") | (manifest.index < 80 * factor)]
@@ -49,7 +48,7 @@ with scratch() as folder:
     write(
         "growth",
         {
-            "checking cached clips (200)": growth(lambda factor: find_unusable(paths[: 200 * factor])),
+            "checking clips (200)": growth(lambda factor: find_unusable(paths[: 200 * factor])),
             "training epoch (80 clips)": growth(epoch),
             "scoring files (100 clips)": growth(lambda factor: list(detector.predict_files(paths[: 100 * factor]))),
             "one file (1 minute)": growth(lambda factor: detector.predict(folder / f"{factor}.wav")),

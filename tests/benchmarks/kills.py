@@ -22,7 +22,10 @@ from dfa_utils.datasets import cache
 from dfa_utils.models import build_model
 
 KILLS, COUNT = 20, 6000
-FILL = "import sys; from dfa_utils.dataset import find_audio, find_unusable; find_unusable(find_audio(sys.argv[1]))"
+FILL = (
+    "import sys; from dfa_utils.dataset import find_unusable; from dfa_utils.datasets.walk import find_audio; "
+    "find_unusable(find_audio(sys.argv[1]))"
+)
 PREDICT = [sys.executable, "-m", "dfa_utils", "predict", "--resume"]
 random.seed(0)
 
@@ -51,15 +54,15 @@ def rows(path: Path) -> list[list[str]]:
 
 
 with scratch() as folder:
-    paths = make_clips(folder, COUNT).path.tolist()
+    paths = make_clips(folder, COUNT, rate=22_050).path.tolist()  # another rate than the model's: these are cached
     entries = cache.cache_folder()
     at = kill_and_continue(
-        [sys.executable, "-c", FILL, folder / "clips"], lambda: sum(1 for _ in entries.glob("??/*.pcm")), len(paths)
+        [sys.executable, "-c", FILL, folder / "clips"], lambda: sum(1 for _ in entries.glob("??/*.npy")), len(paths)
     )
     count, _ = cache.usage(entries)
-    before = sorted((entry, entry.stat().st_mtime_ns) for entry in entries.glob("??/*.pcm"))
-    same = all(torch.equal(cache.open_clip(path, 16_000)[:], load_audio(path)) for path in paths)
-    untouched = before == sorted((entry, entry.stat().st_mtime_ns) for entry in entries.glob("??/*.pcm"))
+    before = sorted((entry, entry.stat().st_mtime_ns) for entry in entries.glob("??/*.npy"))
+    same = all(torch.equal(cache.open_clip(path, 16_000), load_audio(path)) for path in paths)
+    untouched = before == sorted((entry, entry.stat().st_mtime_ns) for entry in entries.glob("??/*.npy"))
     figures = {"cache: entries when killed": at, "cache: entries, clips": [count, len(paths)]}
     figures["cache: every clip exact, none decoded again"] = same and untouched
 

@@ -14,18 +14,18 @@ from dfa_utils.models import build_model
 
 PREDICT = """
 import sys, itertools
-from dfa_utils.support import table as bulk
-from dfa_utils import inference
-detector = inference.Detector.load(sys.argv[1])
-for _ in bulk.score_files(detector, itertools.islice(bulk.expand([sys.argv[2]]), int(sys.argv[3]))): pass
+from dfa_utils import Detector
+from dfa_utils.datasets.walk import expand
+detector = Detector.load(sys.argv[1])
+for _ in detector.predict_files(itertools.islice(expand([sys.argv[2]]), int(sys.argv[3]))): pass
 """
 CACHE = """
 import sys, itertools
 from dfa_utils.datasets.cache import open_clip
-from dfa_utils.dataset import walk_audio
+from dfa_utils.datasets.walk import walk_audio
 from dfa_utils.support.parallel import map_in_threads
 paths = itertools.islice(walk_audio(sys.argv[1]), int(sys.argv[2]))
-for _ in map_in_threads(lambda path: open_clip(path, 16_000)[:], paths, ""): pass
+for _ in map_in_threads(lambda path: open_clip(path, 16_000), paths, ""): pass
 """
 
 with scratch() as folder:
@@ -41,7 +41,7 @@ with scratch() as folder:
         soundfile.write(long, np.tile(wave, int(30 * minutes)), 16_000)
         figures["predict, one file (MB)"][f"{minutes} min"] = round(peak_megabytes(PREDICT, checkpoint, long.parent, 1))
     many = folder / "many"
-    soundfile.write(folder / "short.wav", wave[:1600], 16_000)
+    soundfile.write(folder / "short.wav", wave[:2205], 22_050)
     for i in range(70_000):
         part = many / f"{i // 1000:02}"
         part.mkdir(parents=True, exist_ok=True)

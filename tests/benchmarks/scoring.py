@@ -3,15 +3,23 @@
 Beside it, what the released detector takes for the same clips.
 """
 
+import torch
 from common import make_clips, scratch, threads, time_in_turns, write
 
 from dfa_utils.audio import load_audio
 from dfa_utils.config import Config
 from dfa_utils.inference import Detector
-from dfa_utils.models import build_model, fuse_for_scoring, score_windows
+from dfa_utils.models import build_model, fuse_for_scoring
 
 COUNT, config = 512, Config()
 RELEASED = "time, released detector / default CNN"
+
+
+def score(scorer, batches):
+    """Logits of batches of windows [B, T]."""
+    with torch.inference_mode():
+        return [scorer(batch) for batch in batches]
+
 
 with scratch() as folder:
     paths = make_clips(folder, COUNT).path[:COUNT].tolist()
@@ -25,9 +33,9 @@ with scratch() as folder:
             for size in (1, 32):
                 setting = f"{number} thread{'s'[: number - 1]}, batch {size}"
                 ways[f"files, {setting}"] = lambda size=size: list(detector.predict_files(paths, size))
-                batches = [waves[start : start + size] for start in range(0, COUNT, size)]
-                ways[f"memory, {setting}"] = lambda batches=batches: [score_windows(scorer, b) for b in batches]
-            ways[RELEASED] = lambda batches=batches: [score_windows(released, b) for b in batches]  # those of 32
+                batches = torch.stack(waves).split(size)
+                ways[f"memory, {setting}"] = lambda batches=batches: score(scorer, batches)
+            ways[RELEASED] = lambda batches=batches: score(released, batches)  # those of 32
             taken = time_in_turns(ways)
             ratio = taken.pop(RELEASED) / taken[f"memory, {number} thread{'s'[: number - 1]}, batch 32"]
             figures[f"{RELEASED}, {number} thread{'s'[: number - 1]}"] = round(ratio, 2)
