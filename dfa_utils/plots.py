@@ -3,6 +3,8 @@
 Real is blue and fake is orange, everywhere. `names` are the words for the two classes, in the order real, fake.
 """
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -25,6 +27,12 @@ STYLE = {
     "axes.titlesize": 11,
 }
 CHANCE = {"color": "0.6", "linestyle": "--", "linewidth": 1}
+LINES = (  # training, validation, testing, or whatever curves are compared: none in the colour of a class
+    {"color": "0.4", "linestyle": "-."},
+    {"color": "#009E73", "linestyle": (0, (4, 1))},
+    {"color": "black", "linestyle": "-"},
+)
+CLIPS_A_BIN = 10  # of a reliability diagram, at least: a share of fewer says little
 
 
 def set_style() -> None:
@@ -61,7 +69,7 @@ def plot_spectrogram(
 
 def plot_counts(manifest, names=NAMES, ax: Axes | None = None) -> Axes:
     """Bars: clips of each class in each split."""
-    ax = sns.countplot(manifest, x="split", hue="label", palette=list(COLOURS), ax=ax or plt.gca())
+    ax = sns.countplot(manifest, x="split", hue="label", palette=list(COLOURS), saturation=1, ax=ax or plt.gca())
     for bars in ax.containers:
         ax.bar_label(bars)
     ax.legend(ax.get_legend_handles_labels()[0], names)
@@ -87,13 +95,14 @@ def plot_history(history, column: str, ax: Axes | None = None) -> Axes:
     """One column of a run's history on validation over the epochs, and its twin on training where there is one."""
     ax = ax or plt.gca()
     if f"train_{column}" in history:
-        ax.plot(history.epoch, history[f"train_{column}"], "o-", markersize=3, color="0.4", label="training")
-    ax.plot(history.epoch, history[column], "o-", markersize=3, color="#009E73", label="validation")
+        ax.plot(history.epoch, history[f"train_{column}"], marker="o", markersize=3, label="training", **LINES[0])
+    ax.plot(history.epoch, history[column], marker="o", markersize=3, label="validation", **LINES[1])
     chance = {"loss": np.log(2), "accuracy": 0.5, "eer": 0.5}[column]
     ax.axhline(chance, label="chance", **CHANCE)
     if column != "loss":
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     ylabel = {"loss": "cross-entropy (nats)", "accuracy": "accuracy", "eer": "equal error rate"}[column]
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="epoch", ylabel=ylabel, ylim=(0, None))
     ax.legend()
     return ax
@@ -125,47 +134,52 @@ def plot_scores(labels, scores, threshold: float, title: str = "", names=NAMES, 
 
 
 def plot_roc(curves: dict, ax: Axes | None = None) -> Axes:
-    """ROC of each {name: (labels, scores)}: hits against false alarms, with chance."""
+    """ROC of each {name: (labels, scores)}: hits against false alarms, with chance; the legend gives the AUC."""
+    from sklearn.metrics import RocCurveDisplay
+
     ax = ax or plt.gca()
-    for name, (labels, scores) in curves.items():
-        false_alarm, miss, _ = metrics.error_rates(labels, scores)
-        ax.plot(false_alarm, 1 - miss, label=f"{name}, AUC {metrics.roc_auc(labels, scores):.3f}")
+    for (name, (labels, scores)), style in zip(curves.items(), cycle(LINES)):
+        RocCurveDisplay.from_predictions(labels, scores, name=name, ax=ax).line_.set(**style)
     ax.plot([0, 1], [0, 1], label="chance", **CHANCE)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
     ax.set(xlabel="false alarm rate (reals called fake)", ylabel="hit rate (fakes called fake)")
-    ax.legend()
+    ax.legend(loc="lower right")
     return ax
 
 
 def plot_det(curves: dict, ax: Axes | None = None) -> Axes:
-    """DET of each {name: (labels, scores)}: misses against false alarms on normal-deviate axes, with chance."""
-    from scipy.stats import norm
+    """DET of each {name: (labels, scores)}: misses against false alarms on normal-deviate axes, with chance.
+
+    The legend gives the EER, which is where a curve crosses the diagonal from the lower left.
+    """
+    from sklearn.metrics import DetCurveDisplay
 
     ax = ax or plt.gca()
-    for name, (labels, scores) in curves.items():
-        false_alarm, miss, _ = metrics.error_rates(labels, scores)
-        rate = metrics.eer(labels, scores)[0]
-        ax.plot(*norm.ppf(np.clip([false_alarm, miss], 1e-3, 1 - 1e-3)), label=f"{name}, EER {rate:.1%}")
-    ends = norm.ppf([1e-3, 1 - 1e-3])
-    ax.plot(ends, ends[::-1], label="chance", **CHANCE)
-    ticks = np.array([0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999])
-    ax.set_xticks(norm.ppf(ticks), [f"{t:.1%}" for t in ticks], rotation=45)
-    ax.set_yticks(norm.ppf(ticks), [f"{t:.1%}" for t in ticks])
-    ax.set(xlabel="false alarm rate", ylabel="miss rate", xlim=ends, ylim=ends)
-    ax.legend()
+    for (name, (labels, scores)), style in zip(curves.items(), cycle(LINES)):
+        name = f"{name} (EER = {metrics.eer_rate(labels, scores):.1%})"
+        DetCurveDisplay.from_predictions(labels, scores, name=name, ax=ax).line_.set(**style)
+    ax.plot([-3, 3], [3, -3], label="chance", **CHANCE)  # in standard deviations, as the axes are
+    ax.set(xlabel="false alarm rate (reals called fake)", ylabel="miss rate (fakes called real)")
+    ax.tick_params("x", rotation=45)
+    ax.legend(loc="upper right")
     return ax
 
 
 def plot_reliability(labels, scores, ax: Axes | None = None) -> Axes:
-    """Share of fakes against mean score in ten bins, with each bin's count of clips and the diagonal of calibration."""
+    """Share of fakes over the mean score, in up to ten bins of as many clips each, and where calibrated scores lie."""
+    from sklearn.calibration import CalibrationDisplay
+
     ax = ax or plt.gca()
-    table = metrics.reliability(labels, scores)
+    bins = min(10, max(1, len(labels) // CLIPS_A_BIN))
+    CalibrationDisplay.from_predictions(
+        labels, scores, n_bins=bins, strategy="quantile", name="measured", ref_line=False, ax=ax, color="black"
+    )
     ax.plot([0, 1], [0, 1], label="calibrated", **CHANCE)
-    error = metrics.expected_calibration_error(labels, scores)
-    ax.plot(table.score, table.fakes, "o-", color="0.3", label=f"measured, ECE {error:.3f}")
-    for score, fakes, count in zip(table.score, table.fakes, table["count"], strict=True):
-        ax.annotate(str(count), (score, fakes), (4, -10), textcoords="offset points", fontsize=8)
-    ax.set(xlabel="mean score = P(fake)", ylabel="share of fakes (with clips per bin)", xlim=(0, 1), ylim=(-0.05, 1.05))
-    ax.legend()
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    ax.set(xlabel="mean score = P(fake)", ylabel="share of fakes", xlim=(0, 1), ylim=(-0.05, 1.05))
+    ax.legend(loc="upper left")
     return ax
 
 
@@ -179,23 +193,6 @@ def plot_over_time(prediction, window_seconds: float, ax: Axes | None = None) ->
         ax.plot(middle[part], prediction.scores[part], "o", color=COLOURS[label], label=f"window called {NAMES[label]}")
     ax.axhline(prediction.threshold, label=f"threshold {prediction.threshold:.2f}", **CHANCE)
     ax.set(xlabel="time (s)", ylabel="score = P(fake)", xlim=(0, prediction.seconds), ylim=(-0.05, 1.05))
-    ax.legend()
-    return ax
-
-
-def plot_deletion(shares, by_map, at_random, ax: Axes | None = None) -> Axes:
-    """Mean P(class called) over the share of cells taken away: by a map, and by the same map at random places.
-
-    All [steps + 1], from `explain.deletion_curve`; the legend gives the area under each curve.
-    """
-    ax, shares = ax or plt.gca(), np.asarray(shares)
-    for curve, name, colour in ((by_map, "by the map", "#009E73"), (at_random, "by the map moved at random", "0.4")):
-        curve = np.asarray(curve)
-        area = np.sum(np.diff(shares) * (curve[1:] + curve[:-1]) / 2)
-        ax.plot(shares, curve, "o-", markersize=3, color=colour, label=f"{name}, area {area:.3f}")
-    ax.axhline(0.5, label="chance", **CHANCE)
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.set(xlabel="cells taken away", ylabel="P(class called)", xlim=(0, 1), ylim=(0, 1.02))
     ax.legend()
     return ax
 

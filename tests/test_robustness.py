@@ -1,4 +1,3 @@
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +6,7 @@ import torch
 from conftest import hiss, tone
 from torch.utils.data import DataLoader
 
-from dfa_utils import metrics, plots
+from dfa_utils import metrics
 from dfa_utils.analysis.robustness import CLEAN, conditions_of, robustness, score_conditions
 from dfa_utils.audio import AudioError
 from dfa_utils.dataset import ClipDataset
@@ -15,8 +14,6 @@ from dfa_utils.effects.corruptions import CORRUPTIONS, Corruption
 from dfa_utils.evaluation import eer_interval, score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model
-
-mpl.use("agg")
 
 
 @pytest.fixture(scope="module")
@@ -157,13 +154,3 @@ def test_an_unknown_corruption_is_refused_with_the_known_ones(detector, some):
 
 def test_conditions_go_from_clean_over_mild_to_severe():
     assert conditions_of(["noise"]) == [CLEAN, ("noise", 30), ("noise", 20), ("noise", 10), ("noise", 0)]
-
-
-def test_the_plot_shows_each_level_clean_and_chance(table):
-    figure, ax = mpl.pyplot.subplots()
-    assert plots.plot_robustness(table, "noise", ax) is ax
-    assert [text.get_text() for text in ax.get_xticklabels()] == ["30", "20", "10", "0"]
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("noise (dB SNR)", "equal error rate")
-    assert {"chance", "clean 0.0%"} <= {text.get_text() for text in ax.get_legend().get_texts()}
-    assert ax.lines[0].get_ydata().tolist() == table[table.corruption == "noise"].eer.tolist()
-    mpl.pyplot.close(figure)

@@ -3,18 +3,18 @@
 All is explained on what the network sees: the mel spectrogram in dB, less the clip's mean, over `db_scale`. To take a
 cell away is to set it to the clip's mean, which is 0 there. The score that is explained is the logit of P(fake):
 what is above 0 speaks for fake, what is below speaks for real. captum does the attribution; every function works on
-the model's own device in evaluation mode, leaves the model as it was and returns tensors on the CPU.
+the model's own device, on a copy in evaluation mode, and returns tensors on the CPU. All of them take a detector that
+sees one spectrogram, and raise ValueError for any other and ImportError where captum is missing.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from captum.attr import FeatureAblation, LayerAttribution, LayerGradCam
 from scipy.integrate import trapezoid
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 from torch import nn
 
 from dfa_utils.config import Config
@@ -25,15 +25,14 @@ BATCH = 32  # clips that are explained at once
 FRESH = 2**31  # added to a seed: the random weights must not be those from which the model's own training began
 
 
-def grad_cam(model: SpectrogramDetector, waveforms: torch.Tensor, layer: nn.Module | None = None) -> torch.Tensor:
+def grad_cam(model: SpectrogramDetector, waveforms: torch.Tensor) -> torch.Tensor:
     """Grad-CAM (Selvaraju et al. 2017): what each cell of the spectrogram adds to the score, in logits up to a scale.
 
     Shape: [B, T] -> [B, n_mels, frames]. Above 0 speaks for fake, below 0 for real: of two classes both signs tell, so
-    the paper's ReLU is left out. `layer` is the part of the back end whose maps are weighed (None: the last with
-    convolutions in it, the coarsest grid); they are interpolated to the spectrogram. Raises ValueError for a back end
-    without maps of convolutions, and what `LogMel` raises.
+    the paper's ReLU is left out. The maps that are weighed are the last ones of a convolution, on the coarsest grid;
+    they are interpolated to the spectrogram. Raises ValueError for a back end without maps of convolutions.
     """
-    return torch.cat([_grad_cam(model, batch, layer) for batch in waveforms.split(BATCH)])
+    return torch.cat([_grad_cam(model, batch) for batch in waveforms.split(BATCH)])
 
 
 def occlusion_by_band(model: SpectrogramDetector, waveforms: torch.Tensor, bands: int = 8) -> torch.Tensor:
@@ -47,13 +46,15 @@ def occlusion_by_band(model: SpectrogramDetector, waveforms: torch.Tensor, bands
 
 
 def band_edges(config: Config, bands: int = 8) -> np.ndarray:
-    """Edges [bands + 1] in Hz of the bands of `occlusion_by_band`; neighbours overlap by half a mel filter.
+    """Edges [bands + 1] in Hz of the bands of `occlusion_by_band`; neighbours overlap by half a filter.
 
     Raises ValueError for bands that are not 1 to n_mels.
     """
     import librosa
 
-    corners = librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=config.f_max)  # filter k: k to k + 2
+    corners = np.linspace(config.f_min, config.f_max, config.n_mels + 2)  # Hz; filter k: from corner k to k + 2
+    if config.scale == "mel":
+        corners = librosa.mel_frequencies(len(corners), fmin=config.f_min, fmax=config.f_max)
     between = (corners[:-1] + corners[1:]) / 2
     return np.concatenate([corners[:1], between[_band_starts(config, bands)[1:]], corners[-1:]])
 
@@ -77,34 +78,27 @@ def randomisation_check(model: SpectrogramDetector, waveforms: torch.Tensor, see
     Near 0 is good: the maps show what was learnt. Far from 0, on either side, they show the clip whatever the weights.
     The random model is a fresh one of the same config. Adebayo et al. 2018, "Sanity checks for saliency maps".
     """
-    device = next(model.parameters()).device
-    fresh = build_model(config=replace(model.config, seed=FRESH + seed)).to(device)
-    return float(rank_correlation(grad_cam(model, waveforms), grad_cam(fresh, waveforms)).mean())
-
-
-def rank_correlation(maps: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Spearman's rank correlation [B], in [-1, 1], of two sets of maps [B, ...]; 0 where a map is constant."""
-    ranks = [torch.from_numpy(rankdata(part.flatten(1).numpy(), axis=1)) for part in (maps, others)]
-    centred = [part - part.mean(dim=1, keepdim=True) for part in ranks]
-    first, second = (nn.functional.normalize(part, dim=1) for part in centred)
-    return (first * second).sum(dim=1)
+    maps = grad_cam(model, waveforms)
+    fresh = build_model(config=replace(model.config, seed=FRESH + seed)).to(next(model.parameters()).device)
+    pairs = zip(maps.flatten(1), grad_cam(fresh, waveforms).flatten(1), strict=True)
+    return float(np.nan_to_num([spearmanr(*pair).statistic for pair in pairs]).mean())  # NaN: a map is constant
 
 
 def deletion_curve(
     model: SpectrogramDetector, waveforms: torch.Tensor, maps: torch.Tensor, steps: int = 10
-) -> tuple[np.ndarray, np.ndarray]:
-    """Take ever more cells away, those first that speak most for the verdict: shares and mean P(class called at 0.5).
+) -> np.ndarray:
+    """Mean P(class called at 0.5) as ever more cells are taken away, those first that speak most for the verdict.
 
-    Both [steps + 1]: shares of the cells from 0 to 1, and the mean over clips of the probability of the class that the
-    model called when it saw all of them. The sooner it falls, the better the maps [B, n_mels, frames]. Petsiuk et al.
-    2018 (RISE). Raises ValueError for maps that are not of the spectrograms' shape, or steps below 1.
+    Shape: [steps + 1], for shares of the cells from 0 to 1: the mean over clips of the probability of the class that
+    the model called when it saw all of them. The sooner it falls, the better the maps [B, n_mels, frames]. Petsiuk et
+    al. 2018 (RISE). Raises ValueError for maps that are not of the spectrograms' shape, or steps below 1.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     shares = np.linspace(0, 1, steps + 1)
     pairs = zip(waveforms.split(BATCH), maps.split(BATCH), strict=True)
     curves = torch.cat([_delete(model, *pair, shares) for pair in pairs])  # [B, steps + 1]
-    return shares, curves.mean(dim=0).numpy()
+    return curves.mean(dim=0).numpy()
 
 
 def moved(maps: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -122,41 +116,47 @@ def faithfulness(
     model: SpectrogramDetector, waveforms: torch.Tensor, maps: torch.Tensor, steps: int = 10, seed: int = 0
 ) -> float:
     """Area under the deletion curve of maps at random places less that of the maps, in [-1, 1]; above 0 is faithful."""
-    curves = [deletion_curve(model, waveforms, part, steps) for part in (moved(maps, seed), maps)]
-    at_random, by_map = (float(trapezoid(curve, shares)) for shares, curve in curves)
-    return at_random - by_map
+    at_random, by_map = (deletion_curve(model, waveforms, part, steps) for part in (moved(maps, seed), maps))
+    return float(trapezoid(at_random - by_map, dx=1 / steps))
 
 
 # ---- one batch
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
+def _captum():
     try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+        from captum import attr
+    except ImportError as error:
+        raise ImportError("explanations need captum, which is not installed: pip install captum") from error
+    return attr
 
 
-def _spectrogram(model: SpectrogramDetector, waveforms: torch.Tensor) -> torch.Tensor:
+def _prepare(model: SpectrogramDetector, waveforms: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
+    """A copy of the back end in evaluation mode, and what it sees, [B, 1, n_mels, frames].
+
+    Raises ValueError for what is no detector with one spectrogram.
+    """
+    if hasattr(model, "members") or model.config.views:
+        raise ValueError(
+            f"{type(model).__name__} sees several spectrograms, and only a detector with one can be explained: of an "
+            "ensemble such as the released detector, one of model.members whose config.model is 'cnn' at a time"
+        )
     with torch.no_grad():
         db = model.front_end(waveforms.to(next(model.parameters()).device))
-        return standardise(db, model.config.db_scale)  # [B, 1, n_mels, frames]
+    return copy.deepcopy(model.back_end).eval(), standardise(db, model.config.db_scale)
 
 
-def _scorer(model: SpectrogramDetector) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda spectrogram: model.back_end(spectrogram).diff(dim=1).squeeze(1)  # fake - real: the logit of P(fake)
+def _scorer(back_end: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda spectrogram: back_end(spectrogram).diff(dim=1).squeeze(1)  # fake - real: the logit of P(fake)
 
 
-def _grad_cam(model: SpectrogramDetector, waveforms: torch.Tensor, layer: nn.Module | None) -> torch.Tensor:
-    with _evaluating(model), torch.enable_grad():
-        spectrogram = _spectrogram(model, waveforms).requires_grad_()  # so that frozen weights do as well
-        cam = LayerGradCam(_scorer(model), layer or _last_maps(model.back_end, spectrogram))
-        maps = LayerAttribution.interpolate(cam.attribute(spectrogram), spectrogram.shape[2:], "bilinear")
-        return maps.squeeze(1).detach().cpu()
+def _grad_cam(model: SpectrogramDetector, waveforms: torch.Tensor) -> torch.Tensor:
+    captum, (back_end, spectrogram) = _captum(), _prepare(model, waveforms)
+    with torch.enable_grad():
+        spectrogram.requires_grad_()  # so that frozen weights do as well
+        cam = captum.LayerGradCam(_scorer(back_end), _last_maps(back_end, spectrogram))
+        maps = captum.LayerAttribution.interpolate(cam.attribute(spectrogram), spectrogram.shape[2:], "bilinear")
+    return maps.squeeze(1).detach().cpu()
 
 
 def _last_maps(back_end: nn.Module, spectrogram: torch.Tensor) -> nn.Module:
@@ -169,14 +169,15 @@ def _last_maps(back_end: nn.Module, spectrogram: torch.Tensor) -> nn.Module:
 
     holders = [m for m in back_end.modules() if any(isinstance(part, nn.Conv2d) for part in m.modules())]
     hooks = [module.register_forward_hook(_note) for module in holders]
-    try:
-        with torch.no_grad():
-            back_end(spectrogram[:1])
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with torch.no_grad():
+        back_end(spectrogram[:1])
+    for hook in hooks:
+        hook.remove()
     if not found:
-        raise ValueError(f"{type(back_end).__name__} has no Conv2d that hands on maps: Grad-CAM cannot explain it")
+        raise ValueError(
+            f"{type(back_end).__name__} has no Conv2d that hands on maps, so Grad-CAM cannot explain it; "
+            "occlusion_by_band can"
+        )
     return found[-1]
 
 
@@ -187,22 +188,22 @@ def _band_starts(config: Config, bands: int) -> np.ndarray:
 
 
 def _occlude(model: SpectrogramDetector, waveforms: torch.Tensor, starts: np.ndarray) -> torch.Tensor:
-    with _evaluating(model):
-        spectrogram = _spectrogram(model, waveforms)
-        rows = np.arange(spectrogram.shape[2])
-        band = torch.from_numpy(np.searchsorted(starts, rows, side="right") - 1).to(spectrogram.device)
-        mask = band[:, None].expand(spectrogram.shape[2:])[None, None]  # [1, 1, n_mels, frames]: the number of its band
-        falls = FeatureAblation(_scorer(model)).attribute(spectrogram, baselines=0, feature_mask=mask)
-        return falls[:, 0, starts, 0].cpu()  # [B, bands]: all cells of a band carry its fall
+    back_end, spectrogram = _prepare(model, waveforms)
+    rows = np.arange(spectrogram.shape[2])
+    band = torch.from_numpy(np.searchsorted(starts, rows, side="right") - 1).to(spectrogram.device)
+    mask = band[:, None].expand(spectrogram.shape[2:])[None, None]  # [1, 1, n_mels, frames]: the number of its band
+    falls = _captum().FeatureAblation(_scorer(back_end)).attribute(spectrogram, baselines=0, feature_mask=mask)
+    return falls[:, 0, starts, 0].cpu()  # [B, bands]: all cells of a band carry its fall
 
 
+@torch.no_grad()
 def _delete(model: SpectrogramDetector, waveforms: torch.Tensor, maps: torch.Tensor, shares: np.ndarray):
-    with _evaluating(model), torch.no_grad():
-        spectrogram, score = _spectrogram(model, waveforms), _scorer(model)
-        if maps.shape != spectrogram[:, 0].shape:
-            raise ValueError(f"maps {tuple(maps.shape)} do not fit spectrograms {tuple(spectrogram[:, 0].shape)}")
-        side = torch.where(score(spectrogram) >= 0, 1, -1)  # [B]: the class called
-        order = (-side[:, None] * maps.to(side.device).flatten(1)).argsort(dim=1)
-        rank = order.argsort(dim=1).view_as(spectrogram)  # 0: the first to go
-        left = [spectrogram * (rank >= round(share * order.shape[1])) for share in shares]
-        return torch.stack([(side * score(part)).sigmoid() for part in left], dim=1).cpu()  # [B, len(shares)]
+    back_end, spectrogram = _prepare(model, waveforms)
+    if maps.shape != spectrogram[:, 0].shape:
+        raise ValueError(f"maps {tuple(maps.shape)} do not fit spectrograms {tuple(spectrogram[:, 0].shape)}")
+    score = _scorer(back_end)
+    side = torch.where(score(spectrogram) >= 0, 1, -1)  # [B]: the class called
+    order = (-side[:, None] * maps.to(side.device).flatten(1)).argsort(dim=1)
+    rank = order.argsort(dim=1).view_as(spectrogram)  # 0: the first to go
+    left = [spectrogram * (rank >= round(share * order.shape[1])) for share in shares]
+    return torch.stack([(side * score(part)).sigmoid() for part in left], dim=1).cpu()  # [B, len(shares)]

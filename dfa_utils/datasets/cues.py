@@ -1,7 +1,8 @@
 """What a clip gives away before anyone listens to the voice: one number a cue.
 
 *Nuisance* cues come from the recording and the file, so a difference between the classes is a fault of the data set.
-*Spectral* cues may also be the trace that a vocoder leaves, which is what a detector is meant to hear.
+*Spectral* cues may also be the trace that a vocoder leaves, which is what a detector is meant to hear. None of these
+moves with the level, which is a nuisance cue of its own.
 """
 
 import hashlib
@@ -11,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from dfa_utils.audio import SILENCE, AudioError
+from dfa_utils.audio import AudioError
 from dfa_utils.config import Config
 from dfa_utils.datasets.cache import open_clip
+from dfa_utils.windows import is_silent
 
 RATE = Config().sample_rate  # Hz
 NUISANCE = {
@@ -28,28 +30,34 @@ NUISANCE = {
 }  # column: name with unit
 SPECTRAL = {
     "tilt": "spectral tilt (dB an octave)",
-    "mfcc0": "MFCC 0",
     **{f"contrast{band}": f"spectral contrast, band {band} (dB)" for band in range(7)},
 }
-MEL_BANDS, TIMES = 16, 16  # of a clip's fingerprint
-LONGEST = 30.0  # s; no more of a clip is looked at
+TOO_SHORT = 0.5  # s
+CLIPPED = 1e-3  # share of samples at full scale
+MEL_BANDS, TIMES = 16, 16  # of a clip's sketch
+LONGEST = 30.0  # s; of a longer clip the level and the spectrum of its beginning are measured
 
 
 def measure_clip(path) -> dict:
-    """File facts (sample_rate, channels, codec, hash), cues and fingerprint of one clip; `problem` says why not, or "".
+    """File facts (sample_rate, channels, codec, hash), cues and sketch of one clip, judged at 16 kHz.
 
-    The samples are judged at 16 kHz, as the detector hears them. `clipped` is the share of samples at full scale,
-    `fingerprint` [MEL_BANDS * TIMES] a coarse spectrogram of length 1, alike for clips that sound alike.
+    `problem` says why a clip cannot be used, or is ""; `kind` says it in a word (that of AudioError), or else "short"
+    or "clipped" for a clip that can be used but should not be, or is "". `clipped` is the share of samples at full
+    scale, `sketch` [MEL_BANDS * TIMES] a coarse spectrogram of length 1, alike for clips that sound alike.
     """
-    facts = {"sample_rate": np.nan, "channels": np.nan, "codec": Path(path).suffix[1:].lower(), "hash": ""}
     try:
-        samples = open_clip(path, RATE)[: int(LONGEST * RATE)].numpy()
+        clip = open_clip(path, RATE)
+        samples = clip[: int(LONGEST * RATE)]
+        if is_silent(samples):
+            raise AudioError(f"{path}: silent for {len(samples) / RATE:.3g} s; leave it out", "silent")
     except AudioError as error:
-        return {**facts, "problem": str(error)}
-    facts |= {**_header(path), "hash": hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]}
-    if np.ptp(samples) < 2 * SILENCE:
-        return {**facts, "seconds": len(samples) / RATE, "problem": f"{path}: silent; leave it out"}
-    return {**facts, **_levels(samples), **_ends(samples), **_spectral(samples), "problem": ""}
+        codec = Path(path).suffix[1:].lower()
+        return {"codec": codec, "hash": "", "kind": error.kind, "problem": str(error)}
+    cues = {"seconds": len(clip) / RATE, **_ends(clip.numpy())}
+    cues |= {**_levels(samples.numpy()), **_spectral(samples.numpy())}
+    kind = "short" if cues["seconds"] < TOO_SHORT else "clipped" if cues["clipped"] > CLIPPED else ""
+    content = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    return {**_header(path), **cues, "hash": content, "kind": kind, "problem": ""}
 
 
 def _header(path) -> dict:
@@ -69,7 +77,6 @@ def _levels(samples: np.ndarray) -> dict:
         "rms_db": _decibels(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))),
         "peak_db": _decibels(peak),
         "dc": float(samples.mean(dtype=np.float64)),
-        "seconds": len(samples) / RATE,
         "clipped": float(np.mean(np.abs(samples) >= 0.999)),
     }
 
@@ -77,31 +84,30 @@ def _levels(samples: np.ndarray) -> dict:
 def _ends(samples: np.ndarray) -> dict:
     """Seconds before the first and after the last 10 ms that lie less than 40 dB below the loudest."""
     step = RATE // 100
-    blocks = samples[: len(samples) // step * step].reshape(-1, step) if len(samples) >= step else samples[None]
-    level = np.ptp(blocks, axis=1)
+    whole = np.pad(samples, (0, -len(samples) % step), mode="edge")
+    level = np.ptp(whole.reshape(-1, step), axis=1)  # [10 ms blocks]
     loud = np.flatnonzero(level > 0.01 * level.max())
     return {"lead": loud[0] / 100, "trail": (len(level) - 1 - loud[-1]) / 100}
 
 
 def _spectral(samples: np.ndarray) -> dict:
+    """What is read off the spectrum of [T], with its mean at 0 and its RMS at 1 so that the level does not count."""
     import librosa
 
     samples = samples - samples.mean()
-    if len(samples) < 1024:
-        samples = np.resize(samples, 1024)
+    samples = np.resize(samples / samples.std(), max(len(samples), 1024))
     magnitude = np.abs(librosa.stft(samples, n_fft=512, hop_length=256))  # [257, frames]
     power = np.square(magnitude)
-    mel = librosa.power_to_db(librosa.feature.melspectrogram(S=power, sr=RATE, n_mels=40), top_db=None)
     contrast = librosa.feature.spectral_contrast(S=magnitude, sr=RATE, fmin=100.0).mean(axis=1)  # [7]
     frames = power.mean(axis=0)
     spectrum = 10 * np.log10(power.mean(axis=1) + 1e-12)  # [257] dB
+    mel = librosa.feature.melspectrogram(S=power, sr=RATE, n_mels=40)
     return {
         "edge": _band_edge(spectrum),
         "floor_db": _decibels(np.sqrt(np.quantile(frames, 0.05) / frames.mean())),
         "tilt": _tilt(spectrum),
-        "mfcc0": float(librosa.feature.mfcc(S=mel, n_mfcc=1).mean()),
         **{f"contrast{band}": float(value) for band, value in enumerate(contrast)},
-        "fingerprint": _fingerprint(mel),
+        "sketch": _sketch(librosa.power_to_db(mel, top_db=60)),
     }
 
 
@@ -120,9 +126,8 @@ def _tilt(spectrum: np.ndarray) -> float:
     return float(np.polyfit(octaves, spectrum[4:225], 1)[0])
 
 
-def _fingerprint(mel: np.ndarray) -> np.ndarray:
+def _sketch(mel: np.ndarray) -> np.ndarray:
     """[bands, frames] in dB -> [MEL_BANDS * TIMES]: cells of the picture without their mean, scaled to length 1."""
-    mel = np.maximum(mel, mel.max() - 60)
     rows = np.array_split(np.arange(mel.shape[0]), MEL_BANDS)
     bands = np.array([mel[part].mean(axis=0) for part in rows])  # [MEL_BANDS, frames]
     at = np.linspace(0, bands.shape[1] - 1, TIMES + 1).round().astype(int)
