@@ -29,6 +29,7 @@ run: $(READY)
 	@echo "Executed notebooks and their HTML pages: $(CURDIR)/build"
 
 test: export DFA_RUNS := $(CURDIR)/build/test-runs
+test: export OMP_NUM_THREADS := 1
 test: $(READY)
 	rm -rf $(DFA_RUNS)
 	$(BIN)/ruff check

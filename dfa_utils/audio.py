@@ -86,11 +86,11 @@ def resample_blocks(blocks: Iterable[tuple[torch.Tensor, int]], sample_rate: int
         yield _resampler(old, new)(held)[done * new // old :]
 
 
-def fit_length(waveform: torch.Tensor, size: int, start: int | None = None) -> torch.Tensor:
-    """Cut [T] to [size] from sample `start` (None: from the middle), or repeat it where it is shorter."""
+def fit_length(waveform: torch.Tensor, size: int) -> torch.Tensor:
+    """The middle [size] of [T]; what is shorter is repeated."""
     if len(waveform) < size:
         return waveform.repeat(math.ceil(size / max(len(waveform), 1)))[:size]
-    start = (len(waveform) - size) // 2 if start is None else start
+    start = (len(waveform) - size) // 2
     return waveform[start : start + size]
 
 

@@ -187,5 +187,4 @@ def test_an_mp3_named_wav_is_read(tmp_path):
 
 def test_fit_length_cuts_in_the_middle_and_repeats():
     assert fit_length(torch.arange(10), 4).tolist() == [3, 4, 5, 6]
-    assert fit_length(torch.arange(10), 4, start=1).tolist() == [1, 2, 3, 4]
     assert fit_length(torch.arange(3), 7).tolist() == [0, 1, 2, 0, 1, 2, 0]

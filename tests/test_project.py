@@ -21,7 +21,7 @@ PACKAGE = ROOT / "dfa_utils"
 PINS = dict(
     line.split("==") for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if "==" in line
 )
-LIMITS = {"the top level": 1_600, "all but the toy data": 3_200, "a module": 180, "datasets.toy": 240}  # lines of code
+LIMITS = {"the top level": 1_600, "all but the toy data": 3_500, "a module": 180, "datasets.toy": 240}  # lines of code
 OPTIONAL = ("captum", "pyroomacoustics", "torchcodec")  # what `predict` does without, on wav
 
 

@@ -40,7 +40,7 @@ def open_clip(path, sample_rate: int) -> torch.Tensor:
 
 
 def stream_clip(path, sample_rate: int) -> Iterator[torch.Tensor]:
-    """What `open_clip` returns in consecutive blocks [30 * sample_rate]; raises the same, when the first is asked for."""
+    """What `open_clip` returns in consecutive blocks [30 * sample_rate]; raises the same, with the first block."""
     yield from open_clip(path, sample_rate).split(int(BLOCK_SECONDS * sample_rate))
 
 

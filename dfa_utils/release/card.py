@@ -105,6 +105,7 @@ def left_out(scores: pd.DataFrame) -> pd.DataFrame:
         seeds = scores.filter(regex=rf"^{recipe} \d+$")  # [N, seeds]
 
         def rate(_, drawn, seeds=seeds) -> float:
+            """Mean EER over the seeds of the drawn rows."""
             rows = drawn.astype(int)
             return np.mean([mean_rate(scores.iloc[rows], seeds[name].iloc[rows]) for name in seeds])
 
