@@ -1,30 +1,37 @@
 """Training augmentation: a batch of waveforms at a time, on their own device, each clip drawn by itself.
 
-Each operation takes waveforms [n, T] float32 at `sample_rate` Hz, full scale = 1, and returns [n, T]; all but `speed`,
-`pitch_shift` and `time_stretch` stay in step sample by sample. Settings are drawn uniformly from the ranges that each
-names, anew for each clip, from the generator passed in, which must be on the waveforms' device. Only `gain` clips at
-full scale. Silence stays silent. What robustness is measured with, `corruptions`, uses other devices and rooms.
+Each operation takes waveforms [n, T] float32 at `sample_rate` Hz, full scale = 1, and returns [n, T]; all but
+`change_speed` and `shift_pitch` stay in step sample by sample. Settings are drawn uniformly from the ranges that each
+names, anew for each clip, from the generator passed in, which must be on the waveforms' device. Nothing is limited to
+full scale, and silence stays silent. What robustness is measured with, `corruptions`, uses other devices and rooms.
 """
 
-import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import partial
 
-import soundfile
 import torch
-from torch.nn.functional import interpolate, softplus
+from torch.nn.functional import interpolate
 from torchaudio.functional import add_noise, mu_law_decoding, mu_law_encoding, phase_vocoder, resample
 
-from dfa_utils.effects.corruptions import MP3_DELAY, change_rate, convolve, fft_size, fit_end
+from dfa_utils.effects.filters import (
+    apply_response,
+    change_rate,
+    convolve,
+    fft_size,
+    fit_end,
+    frequencies,
+    high_pass,
+    low_pass,
+    through_codec,
+)
 
 QUIET = 1e-6  # RMS or peak below which a clip counts as silent
 GRID = 257  # frequencies from 0 to half the sample rate at which RawBoost's notches are drawn
 SPEEDS = (0.9, 0.95, 1.05, 1.1)
 PITCHES = (8 / 9, 17 / 18, 18 / 17, 9 / 8)  # two semitones and one, down and up; short fractions resample fast
-TEMPOS = (0.8, 0.9, 1.1, 1.25)
 CODEC_LEVEL = 0.7  # FS; peak at which a clip is coded
 CODECS = {
     "MP3": {"format": "MP3", "bitrate_mode": "CONSTANT"},
@@ -39,6 +46,7 @@ CODEC_RATES = {
     "Opus": (8_000, 12_000, 16_000, 24_000, 48_000),
     "GSM 06.10": (8_000,),
 }  # Hz; the other codecs take any
+Operation = Callable[[torch.Tensor, int, torch.Generator], torch.Tensor]
 
 
 class Augmentation:
@@ -51,7 +59,7 @@ class Augmentation:
 
     def __init__(self, policy: Iterable[tuple[str, float]], sample_rate: int):
         self.policy, self.sample_rate = tuple(policy), sample_rate
-        if sample_rate < 8_000:
+        if self.policy and sample_rate < 8_000:
             raise ValueError(f"augmentation takes sample rates from 8000 Hz, got {sample_rate}")
         for name, probability in self.policy:
             find_augmentation(name)
@@ -69,7 +77,7 @@ class Augmentation:
         return waveforms
 
 
-def noise(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+def add_coloured_noise(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Add coloured noise, 8 to 40 dB below the clip's power without its DC.
 
     Its amplitude goes with f^-1.5 (darker than brown) to f^0.5 (blue) above 20 Hz.
@@ -80,17 +88,12 @@ def noise(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator)
     return add_noise(waveforms - mean, added, _uniform(8, 40, waveforms, generator)[:, 0]) + mean
 
 
-def gain(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
-    """Change the level by -30 to 20 dB and clip at full scale, as a converter does."""
-    return (waveforms * _amplitude(_uniform(-30, 20, waveforms, generator))).clamp(-1, 1)
-
-
 def equalise(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Filter with a smooth random response (no phase): nine gains along a mel-like axis, of standard deviation 5 dB."""
-    return _filter(waveforms, _amplitude(_curve(waveforms, 5.0, 9, sample_rate, generator)))
+    return apply_response(waveforms, _amplitude(_curve(waveforms, 5.0, 9, sample_rate, generator)))
 
 
-def band(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+def narrow_band(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Cut off what lies below 20 to 350 Hz and above 3 to 8 kHz (-3 dB, drawn on a log scale), without phase.
 
     18 dB an octave below; above, Butterworth's response of order 4 to 40 (240 dB an octave): from a gentle roll-off to
@@ -98,11 +101,11 @@ def band(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) 
     """
     low, high = _uniform(20, 350, waveforms, generator), _log_uniform(3_000, 8_000, waveforms, generator)
     order = _uniform(4, 40, waveforms, generator)
-    hz = _frequencies(waveforms, sample_rate)
-    return _filter(waveforms, _high_pass(hz, low, 3) * _low_pass(hz, high, order))
+    hz = frequencies(waveforms, sample_rate)
+    return apply_response(waveforms, high_pass(hz, low, 3) * low_pass(hz, high, order))
 
 
-def room(
+def add_room(
     waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator, wet: tuple[float, float] = (-12, 3)
 ) -> torch.Tensor:
     """Add a diffuse tail, 12 dB below to 3 dB above the direct sound (`wet`), which stays as it is.
@@ -122,47 +125,39 @@ def rerecord(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generat
     tanh(drive * x / (4 * RMS)), drive 0.2 to 2. The room's tail lies 8 dB below to 6 dB above the direct sound.
     The microphone is uneven by 2 dB, and pinkish noise (f^-0.7) lies 15 to 40 dB below.
     """
-    played = _filter(waveforms, _loudspeaker(waveforms, sample_rate, generator))
+    played = apply_response(waveforms, _loudspeaker(waveforms, sample_rate, generator))
     drive = _uniform(0.2, 2, waveforms, generator) / (4 * _rms(played))
-    heard = room(torch.tanh(played * drive) / drive, sample_rate, generator, wet=(-8, 6))
-    heard = _filter(heard, _amplitude(_curve(heard, 2.0, 14, sample_rate, generator)))
+    heard = add_room(torch.tanh(played * drive) / drive, sample_rate, generator, wet=(-8, 6))
+    heard = apply_response(heard, _amplitude(_curve(heard, 2.0, 14, sample_rate, generator)))
     added = _coloured(heard, heard.new_full((len(heard), 1), -0.7), sample_rate, generator)
     return add_noise(heard, added, _uniform(15, 40, heard, generator)[:, 0])
 
 
-def clip(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+def cut_peaks(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Cut off the peaks 1 to 14 dB below the clip's highest, as an overloaded input does."""
     level = _peak(waveforms) * _amplitude(_uniform(-14, -1, waveforms, generator))
     return waveforms.clamp(-level, level)
 
 
-def mu_law(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+def quantise(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Round to the 256 steps of 8-bit mu-law (ITU-T G.711), the clip's peak 0 to 15 dB below their full scale."""
     scale = _peak(waveforms) * _amplitude(_uniform(0, 15, waveforms, generator))
     return mu_law_decoding(mu_law_encoding(waveforms / scale, 256), 256) * scale
 
 
-def speed(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+def change_speed(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Play at 0.9, 0.95, 1.05 or 1.1 times the speed, pitch and tempo alike; the clip's start fills what lacks."""
     play = partial(_play_at, samples=waveforms.shape[1])
     return _with_choice(SPEEDS, play, waveforms, generator)
 
 
-def pitch_shift(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+def shift_pitch(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Move the pitch by one or two semitones, up or down, at the same tempo.
 
-    A phase vocoder as in `time_stretch`, whose trace stays on real speech, and resampling.
+    A phase vocoder (Flanagan & Golden, "Phase vocoder", 1966) and resampling. It makes new phases, as vocoders of fakes
+    do, and so leaves their trace on real speech: a policy that shall teach such traces does well to leave it out.
     """
     return _with_choice(PITCHES, partial(_shift, sample_rate=sample_rate), waveforms, generator)
-
-
-def time_stretch(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
-    """Change the tempo by a factor of 0.8, 0.9, 1.1 or 1.25 at the same pitch; the clip's start fills what lacks.
-
-    A phase vocoder (Flanagan & Golden, "Phase vocoder", 1966) makes new phases, as vocoders of fakes do, and so leaves
-    a vocoder's trace on real speech: a policy that shall teach such traces does well to leave it out.
-    """
-    return _with_choice(TEMPOS, partial(_change_tempo, sample_rate=sample_rate), waveforms, generator)
 
 
 def rawboost(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
@@ -177,12 +172,12 @@ def rawboost(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generat
     boosted = _convolutive(waveforms, sample_rate, generator)
     impulsive = boosted + _impulses(boosted, generator)
     boosted = torch.where(_uniform(0, 1, boosted, generator) < 0.5, impulsive, boosted)
-    added = _filter(_gaussian(boosted, generator), _notches(boosted, 1, sample_rate, generator)[:, 0])
+    added = apply_response(_gaussian(boosted, generator), _notches(boosted, 1, sample_rate, generator)[:, 0])
     stationary = add_noise(boosted, added, _uniform(10, 40, boosted, generator)[:, 0])
     return torch.where(_uniform(0, 1, boosted, generator) < 0.5, stationary, boosted)
 
 
-def codec(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
+def recode(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Code and decode by MP3, Ogg Vorbis, Opus, GSM 06.10 or IMA ADPCM, as likely, at a random quality.
 
     By libsndfile on the CPU, one thread a core; a codec that does not know the sample rate works at the next lower one
@@ -196,27 +191,22 @@ def codec(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator)
         return torch.stack(list(coded)).to(waveforms.device) * scale
 
 
-AUGMENTATIONS: dict[str, Callable[[torch.Tensor, int, torch.Generator], torch.Tensor]] = {
-    function.__name__: function
-    for function in (
-        noise,
-        gain,
-        equalise,
-        band,
-        room,
-        rerecord,
-        clip,
-        mu_law,
-        speed,
-        pitch_shift,
-        time_stretch,
-        rawboost,
-        codec,
-    )
+AUGMENTATIONS: dict[str, Operation] = {
+    "noise": add_coloured_noise,
+    "equalise": equalise,
+    "band": narrow_band,
+    "room": add_room,
+    "rerecord": rerecord,
+    "clip": cut_peaks,
+    "mu_law": quantise,
+    "speed": change_speed,
+    "pitch_shift": shift_pitch,
+    "rawboost": rawboost,
+    "codec": recode,
 }
 
 
-def find_augmentation(name: str) -> Callable[[torch.Tensor, int, torch.Generator], torch.Tensor]:
+def find_augmentation(name: str) -> Operation:
     """The entry of AUGMENTATIONS; ValueError lists the known names."""
     if name not in AUGMENTATIONS:
         raise ValueError(f"no augmentation called {name!r}; known: {', '.join(AUGMENTATIONS)}")
@@ -263,30 +253,19 @@ def _peak(waveforms: torch.Tensor) -> torch.Tensor:
     return waveforms.abs().amax(dim=1, keepdim=True).clamp_min(QUIET)
 
 
-def _frequencies(waveforms: torch.Tensor, sample_rate: int) -> torch.Tensor:
-    """Hz [F] of the bins that `_filter` takes."""
-    return torch.fft.rfftfreq(fft_size(waveforms.shape[1]), 1 / sample_rate, device=waveforms.device)
-
-
-def _filter(waveforms: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
-    """[n, T] through a response [n, F] without phase."""
-    size = fft_size(waveforms.shape[1])
-    return torch.fft.irfft(torch.fft.rfft(waveforms, size) * response, size)[:, : waveforms.shape[1]]
-
-
 def _coloured(
     waveforms: torch.Tensor, colour: torch.Tensor, sample_rate: int, generator: torch.Generator
 ) -> torch.Tensor:
     """Noise [n, T] whose amplitude goes with f^colour [n, 1] above 20 Hz."""
-    octaves = torch.log(_frequencies(waveforms, sample_rate).clamp_min(20) / 1_000)
-    return _filter(_gaussian(waveforms, generator), torch.exp(colour * octaves))
+    octaves = torch.log(frequencies(waveforms, sample_rate).clamp_min(20) / 1_000)
+    return apply_response(_gaussian(waveforms, generator), torch.exp(colour * octaves))
 
 
 def _curve(
     waveforms: torch.Tensor, depth: float, knots: int, sample_rate: int, generator: torch.Generator
 ) -> torch.Tensor:
     """Gains [n, F] in dB that run smoothly through `knots` random ones, of standard deviation `depth` dB."""
-    hz = _frequencies(waveforms, sample_rate)
+    hz = frequencies(waveforms, sample_rate)
     place = torch.log1p(hz / 300) / math.log1p(sample_rate / 600) * (knots - 1)
     gains = depth * torch.randn(len(waveforms), knots, **_place(generator))
     before = place.long().clamp(max=knots - 2)
@@ -295,33 +274,23 @@ def _curve(
     return torch.lerp(gains[:, before], gains[:, before + 1], share)
 
 
-def _high_pass(hz: torch.Tensor, edge: torch.Tensor, order: float) -> torch.Tensor:
-    """Butterworth's amplitude [n, F] at `hz` [F] for edges [n, 1] in Hz; no DC passes."""
-    return (1 + (edge / hz.clamp_min(1e-3)) ** (2 * order)).rsqrt()
-
-
-def _low_pass(hz: torch.Tensor, edge: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """Butterworth's amplitude [n, F] at `hz` [F] for edges [n, 1] in Hz and orders [n, 1]."""
-    return torch.exp(-0.5 * softplus(2 * order * torch.log(hz.clamp_min(1e-3) / edge)))
-
-
 def _tail(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """A diffuse room's tail [n, 0.5 s], nothing in its first 2 ms."""
     times = torch.arange(sample_rate // 2, device=waveforms.device) / sample_rate
     rt60 = _uniform(0.08, 0.6, waveforms, generator)
     tail = _gaussian(waveforms.new_empty(len(waveforms), len(times)), generator)
     tail = tail * torch.exp(-math.log(1_000) * times / rt60)
-    colour = (1 + (_frequencies(tail, sample_rate) / 5_000) ** 2).rsqrt()
-    tail = _filter(tail, colour * _amplitude(_curve(tail, 2.0, 9, sample_rate, generator)))
+    colour = (1 + (frequencies(tail, sample_rate) / 5_000) ** 2).rsqrt()
+    tail = apply_response(tail, colour * _amplitude(_curve(tail, 2.0, 9, sample_rate, generator)))
     return tail * (times >= 0.002)
 
 
 def _loudspeaker(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Its response [n, F]; slopes of 12 dB an octave below and 24 above."""
-    hz = _frequencies(waveforms, sample_rate)
+    hz = frequencies(waveforms, sample_rate)
     low, high = _uniform(80, 400, waveforms, generator), _uniform(4_500, 8_000, waveforms, generator)
     uneven = _amplitude(_curve(waveforms, 4.0, 14, sample_rate, generator))
-    return uneven * _high_pass(hz, low, 2) * _low_pass(hz, high, torch.full_like(high, 4))
+    return uneven * high_pass(hz, low, 2) * low_pass(hz, high, torch.full_like(high, 4))
 
 
 def _notches(waveforms: torch.Tensor, count: int, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
@@ -368,11 +337,6 @@ def _shift(waveforms: torch.Tensor, factor: float, sample_rate: int) -> torch.Te
     return _play_at(_stretch(waveforms, 1 / factor, sample_rate), factor, waveforms.shape[1])
 
 
-def _change_tempo(waveforms: torch.Tensor, factor: float, sample_rate: int) -> torch.Tensor:
-    """[n, T] at `factor` times the tempo, filled up or cut."""
-    return _fill(_stretch(waveforms, factor, sample_rate), waveforms.shape[1])
-
-
 def _stretch(waveforms: torch.Tensor, factor: float, sample_rate: int) -> torch.Tensor:
     """[n, T / factor]: `factor` times the tempo by a phase vocoder, windows of about 32 ms."""
     n_fft = 2 ** round(math.log2(0.032 * sample_rate))
@@ -388,10 +352,5 @@ def _through(waveform: torch.Tensor, name: str, quality: float, sample_rate: int
     rate = max((rate for rate in CODEC_RATES.get(name, ()) if rate <= sample_rate), default=sample_rate)
     best, worst = QUALITIES.get(name, (None, None))
     level = {} if best is None else {"compression_level": best + (worst - best) * quality}
-    sent = change_rate(waveform, sample_rate, rate)
-    file = io.BytesIO()
-    soundfile.write(file, sent.numpy(), rate, **CODECS[name], **level)
-    file.seek(0)
-    decoded = torch.from_numpy(soundfile.read(file, dtype="float32")[0])
-    delay = MP3_DELAY if name == "MP3" and len(decoded) > len(sent) else 0
-    return fit_end(change_rate(fit_end(decoded[delay:], len(sent)), rate, sample_rate), len(waveform))
+    coded = through_codec(change_rate(waveform, sample_rate, rate), rate, **CODECS[name], **level)
+    return fit_end(change_rate(coded, rate, sample_rate), len(waveform))

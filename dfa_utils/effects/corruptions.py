@@ -1,19 +1,18 @@
 """What happens to speech on its way to a detector, on one waveform at a time: noise, codecs, bands, rooms, level.
 
 Each takes a waveform [T] float32 at `sample_rate` Hz, full scale = 1, and returns [T], sample by sample in step with
-it; only `crop` shortens, and only `prepend_silence` lengthens. What is random is drawn from the generator that is
-passed in. CORRUPTIONS lists them with the levels at which a detector's robustness is measured.
+it; only `prepend_silence` lengthens. What is random is drawn from the generator that is passed in. CORRUPTIONS lists
+them with the levels at which a detector's robustness is measured.
 """
 
-import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import soundfile
 import torch
+from scipy.signal import firwin, kaiserord
 from torch.nn.functional import pad
 from torchaudio.functional import (
     equalizer_biquad,
@@ -23,19 +22,16 @@ from torchaudio.functional import (
     mu_law_encoding,
 )
 
-from dfa_utils.audio import fit_length, resample_blocks
+from dfa_utils.effects.filters import change_rate, convolve, fit_end, through_codec
 
-TRANSITION = 200.0  # Hz; from the end of the pass band to the edge, where the stop band begins
-KAISER_BETA = 7.86  # of the window: 80 dB of attenuation in the stop band
-TAPS_PER_CYCLE = 5.1  # of the transition's width, which such a filter needs (Kaiser's formula)
-DECAY = math.log(1000)  # over the RT60 the amplitude falls by 60 dB
-EQUAL_RT60 = 0.5  # s; RT60 of the room in which reverberation carries as much energy as the direct sound
+TRANSITION = 200.0  # Hz; from the end of the pass band to the beginning of the stop band
+ATTENUATION = 80.0  # dB; in the stop band
 TELEPHONE_RATE = 8_000  # Hz; sample rate of a telephone line (ITU-T G.711)
+TELEPHONE_BAND = (300.0, 3_400.0)  # Hz; what passes a telephone line unchanged (ITU-T G.712)
 SPEAKER_BAND = (150.0, 7_000.0)  # Hz; what a small loudspeaker gives back
 ROOMS = 4  # that a re-recording can take place in, for each RT60
 ROOM_REACH = 0.7  # of the RT60; what comes later lies 42 dB down, below the microphone's noise
 RERECORDING_SNR = 25.0  # dB; of the microphone's noise
-MP3_DELAY = 576 + 529  # samples; of LAME's encoder and of any decoder
 MP3_RATES = {
     32_000: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG-1
     16_000: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),  # MPEG-2
@@ -43,7 +39,7 @@ MP3_RATES = {
 }  # from this sample rate (Hz) on: bit rates (kbit/s) of Layer III
 
 
-def add_noise(waveform: torch.Tensor, snr_db: float, generator: np.random.Generator) -> torch.Tensor:
+def add_white_noise(waveform: torch.Tensor, snr_db: float, generator: np.random.Generator) -> torch.Tensor:
     """[T] plus white Gaussian noise, `snr_db` dB below the waveform's power over the whole clip; DC does not count."""
     noise = torch.from_numpy(generator.standard_normal(len(waveform), dtype=np.float32))
     return waveform + noise * waveform.std(correction=0) * 10 ** (-snr_db / 20)
@@ -52,15 +48,13 @@ def add_noise(waveform: torch.Tensor, snr_db: float, generator: np.random.Genera
 def mp3(waveform: torch.Tensor, kbps: int, sample_rate: int) -> torch.Tensor:
     """[T] after MP3 at `kbps` kbit/s and back, without the codec's delay; LAME takes 0.4 dB off the level.
 
-    Raises ValueError as `encode_mp3` does.
+    Raises ValueError as `mp3_style` does.
     """
-    decoded, _ = soundfile.read(io.BytesIO(encode_mp3(waveform, kbps, sample_rate)), dtype="float32")
-    start = MP3_DELAY if len(decoded) > len(waveform) else 0  # frames at low rates cannot hold the tag that tells it
-    return torch.from_numpy(decoded[start : start + len(waveform)].copy())
+    return through_codec(waveform, sample_rate, **mp3_style(kbps, sample_rate))
 
 
-def encode_mp3(waveform: torch.Tensor, kbps: int, sample_rate: int) -> bytes:
-    """[T] as an MP3 file of constant bit rate, by the LAME in libsndfile.
+def mp3_style(kbps: int, sample_rate: int) -> dict:
+    """What `soundfile.write` takes for MP3 at a constant bit rate, by the LAME in libsndfile.
 
     Raises ValueError, listing what there is, for a bit rate that MP3 does not have at `sample_rate`.
     """
@@ -68,95 +62,67 @@ def encode_mp3(waveform: torch.Tensor, kbps: int, sample_rate: int) -> bytes:
     if kbps not in rates:
         raise ValueError(f"MP3 at {sample_rate} Hz has the bit rates {rates} kbit/s, not {kbps}")
     level = min((rates[-1] - kbps) / (rates[-1] - rates[0]), 0.999)  # libsndfile: 0 = highest rate, below 1 = lowest
-    style = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": level}
-    file = io.BytesIO()
-    soundfile.write(file, waveform.numpy(), sample_rate, **style)
-    return file.getvalue()
+    return {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": level}
 
 
 def limit_band(waveform: torch.Tensor, edge: float, sample_rate: int) -> torch.Tensor:
     """[T] without what lies above `edge` Hz (-80 dB), unchanged up to 200 Hz below it; linear phase, delay removed.
 
-    The filter is a sinc under a Kaiser window. Raises ValueError for an edge outside 200 Hz to half the sample rate.
+    Raises ValueError for an edge outside 200 Hz to half the sample rate.
     """
     if not TRANSITION < edge <= sample_rate / 2:
         raise ValueError(f"the band's edge must lie above {TRANSITION:g} and up to {sample_rate / 2:g} Hz, got {edge}")
-    half = math.ceil(TAPS_PER_CYCLE * sample_rate / TRANSITION / 2)
-    cycles = 2 * (edge - TRANSITION / 2) / sample_rate
-    window = torch.kaiser_window(2 * half + 1, periodic=False, beta=KAISER_BETA, dtype=torch.float64)
-    kernel = cycles * torch.sinc(cycles * torch.arange(-half, half + 1, dtype=torch.float64)) * window
-    return convolve(waveform, kernel.float())[half : half + len(waveform)]
-
-
-def reverberate(waveform: torch.Tensor, rt60: float, sample_rate: int, generator: np.random.Generator) -> torch.Tensor:
-    """[T] in a room of reverberation time `rt60` s, at the level (RMS) it had; what rings on after its end is cut."""
-    wet = convolve(waveform, room_response(rt60, sample_rate, generator))[: len(waveform)]
-    return _at_level_of(waveform, wet)
-
-
-def room_response(rt60: float, sample_rate: int, generator: np.random.Generator) -> torch.Tensor:
-    """A diffuse room's impulse response [rt60 * sample_rate], direct sound 1 at sample 0, -60 dB after `rt60` s.
-
-    Gaussian noise under an exponential (Moorer, "About this reverberation business", 1979), with energy in proportion
-    to the RT60: as much as the direct sound's at 0.5 s. Raises ValueError unless rt60 > 0.
-    """
-    _refuse_unless_positive("RT60", rt60)
-    size = math.ceil(rt60 * sample_rate) + 1
-    tail = generator.standard_normal(size) * np.exp(-DECAY * np.arange(size) / (rt60 * sample_rate))
-    tail[0] = 0
-    response = tail * np.sqrt(rt60 / EQUAL_RT60) / np.linalg.norm(tail)
-    response[0] = 1
-    return torch.from_numpy(response.astype(np.float32))
+    return _through_fir(waveform, edge - TRANSITION / 2, "lowpass", sample_rate)
 
 
 def telephone(waveform: torch.Tensor, bits: float, sample_rate: int) -> torch.Tensor:
-    """[T] after a telephone line: 8 kHz sampling, `bits` of mu-law (8: ITU-T G.711), and back to `sample_rate`.
+    """[T] after a telephone line: 300 to 3,400 Hz, 8 kHz sampling, `bits` of mu-law (8: ITU-T G.711), and back.
 
-    What passes full scale is clipped. Raises ValueError for less than 2 bits or part of one.
+    The band is cut before sampling and after it, to -80 dB from 200 Hz beyond its edges; linear phase, delay removed.
+    What passes full scale is clipped. Raises ValueError for less than 2 bits or part of one, and a sample rate below
+    8 kHz.
     """
     if bits < 2 or bits != int(bits):
         raise ValueError(f"mu-law takes 2 bits or more, in whole numbers, got {bits}")
-    line = change_rate(waveform, sample_rate, TELEPHONE_RATE).clamp(-1, 1)
+    if sample_rate < TELEPHONE_RATE:
+        raise ValueError(f"a telephone line takes sample rates from {TELEPHONE_RATE} Hz, got {sample_rate}")
+    line = change_rate(_telephone_band(waveform, sample_rate), sample_rate, TELEPHONE_RATE).clamp(-1, 1)
     line = mu_law_decoding(mu_law_encoding(line, 2 ** int(bits)), 2 ** int(bits))
-    return fit_end(change_rate(line, TELEPHONE_RATE, sample_rate), len(waveform))
+    return _telephone_band(fit_end(change_rate(line, TELEPHONE_RATE, sample_rate), len(waveform)), sample_rate)
 
 
-def change_rate(waveform: torch.Tensor, old: int, new: int) -> torch.Tensor:
-    """[T] at `old` Hz resampled to `new` Hz, [about T * new / old], as `audio.resample_blocks` does."""
-    return torch.cat(list(resample_blocks([(waveform, old)], new)))
+def _telephone_band(waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
+    low, high = TELEPHONE_BAND
+    return _through_fir(waveform, (low - TRANSITION / 2, high + TRANSITION / 2), "bandpass", sample_rate)
 
 
-def convolve(waveforms: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
-    """[..., T] with [..., K] -> [..., T + K - 1], at a size that is fast for the FFT; others take ten times it."""
-    samples = waveforms.shape[-1] + kernels.shape[-1] - 1
-    size = fft_size(samples)
-    return torch.fft.irfft(torch.fft.rfft(waveforms, size) * torch.fft.rfft(kernels, size), size)[..., :samples]
+def _through_fir(
+    waveform: torch.Tensor, edges: float | tuple[float, float], kind: str, sample_rate: int
+) -> torch.Tensor:
+    """[T] through a `kind` ("lowpass", "bandpass") of linear phase, delay removed; -6 dB at its edges in Hz."""
+    taps, beta = kaiserord(ATTENUATION, TRANSITION / (sample_rate / 2))
+    half = taps // 2
+    kernel = firwin(2 * half + 1, edges, window=("kaiser", beta), pass_zero=kind, fs=sample_rate)
+    return convolve(waveform, torch.from_numpy(kernel).float())[half : half + len(waveform)]
 
 
-def fft_size(samples: int) -> int:
-    """The next size of FFT that is fast: a power of two times 1, 3, 5 or 9."""
-    return min(factor * 2 ** max(0, math.ceil(math.log2(samples / factor))) for factor in (1, 3, 5, 9))
-
-
-def fit_end(waveform: torch.Tensor, size: int) -> torch.Tensor:
-    """[size]: [T] cut at its end or followed by zeros, so that what is left stays in step."""
-    return pad(waveform, (0, max(0, size - len(waveform))))[:size]
-
-
-def rerecord(waveform: torch.Tensor, rt60: float, sample_rate: int, generator: np.random.Generator) -> torch.Tensor:
+def play_and_record(
+    waveform: torch.Tensor, rt60: float, sample_rate: int, generator: np.random.Generator
+) -> torch.Tensor:
     """[T] played in a room of about `rt60` s and recorded again 0.4 to 0.8 m away, at the level (RMS) it had.
 
     The loudspeaker's and the microphone's resonances are drawn, so is one of 4 rooms; white noise lies 25 dB below.
     Training with `augment` meets none of it: rooms there are noise tails and devices smooth curves without phase, here
     they are image sources and minimum-phase resonances. The direct sound stays in step; phases turn as in any
-    loudspeaker. Raises ValueError for an RT60 that such rooms cannot have (0.15 s is the least).
+    loudspeaker. Raises ValueError for an RT60 that such rooms cannot have (0.15 s is the least), and where
+    pyroomacoustics is not installed.
     """
     _refuse_unless_positive("RT60", rt60)
     response, delay = shoebox_response(rt60, sample_rate, int(generator.integers(ROOMS)))
     played = _through_loudspeaker(waveform, sample_rate, generator)
     heard = convolve(played, response)[delay : delay + len(waveform)]
     heard = equalizer_biquad(heard, sample_rate, generator.uniform(1_000, 3_000), generator.uniform(-3, 3), 1.0)
-    return add_noise(_at_level_of(waveform, heard), RERECORDING_SNR, generator)
+    return add_white_noise(_at_level_of(waveform, heard), RERECORDING_SNR, generator)
 
 
 @lru_cache(maxsize=4 * ROOMS)
@@ -167,8 +133,11 @@ def shoebox_response(rt60: float, sample_rate: int, room: int) -> tuple[torch.Te
     are 3.5 to 5 m by 4 to 6 m by 2.5 to 3.2 m. Sabine's formula gives the walls' absorption; the RT60 is met to 30 %,
     and the response ends where it has fallen by 42 dB.
     """
-    from pyroomacoustics import Material, ShoeBox, inverse_sabine
-
+    try:
+        from pyroomacoustics import Material, ShoeBox, inverse_sabine
+    except ImportError as error:
+        cure = 'pip install "dfa-utils[release]", or pip install pyroomacoustics; or leave rerecording out'
+        raise ValueError(f"rerecording needs pyroomacoustics: {cure}") from error
     draw = np.random.default_rng(room)
     size = draw.uniform((3.5, 4.0, 2.5), (5.0, 6.0, 3.2))
     absorption, order = inverse_sabine(rt60, size)
@@ -208,16 +177,10 @@ def add_offset(waveform: torch.Tensor, offset: float) -> torch.Tensor:
 def prepend_silence(waveform: torch.Tensor, seconds: float, sample_rate: int) -> torch.Tensor:
     """[T] after `seconds` s of digital silence. Raises ValueError unless seconds > 0.
 
-    `dfa_utils.audio.windows` passes it over; a detector that cuts recordings in another way would see it.
+    `dfa_utils.windows` passes it over; a detector that cuts recordings in another way would see it.
     """
     _refuse_unless_positive("length", seconds)
     return pad(waveform, (math.ceil(seconds * sample_rate), 0))
-
-
-def crop(waveform: torch.Tensor, seconds: float, sample_rate: int) -> torch.Tensor:
-    """The middle `seconds` s of [T], or all of a shorter waveform. Raises ValueError unless seconds > 0."""
-    _refuse_unless_positive("length", seconds)
-    return fit_length(waveform, min(math.ceil(seconds * sample_rate), len(waveform)))
 
 
 @dataclass(frozen=True)
@@ -230,16 +193,14 @@ class Corruption:
 
 
 CORRUPTIONS = {
-    "noise": Corruption(lambda wave, snr, rate, rng: add_noise(wave, snr, rng), (30, 20, 10, 0), "dB SNR"),
+    "noise": Corruption(lambda wave, snr, rate, rng: add_white_noise(wave, snr, rng), (30, 20, 10, 0), "dB SNR"),
     "mp3": Corruption(lambda wave, kbps, rate, rng: mp3(wave, kbps, rate), (128, 64, 32), "kbit/s"),
     "band": Corruption(lambda wave, edge, rate, rng: limit_band(wave, edge, rate), (6000, 4000, 2000), "Hz"),
-    "reverberation": Corruption(reverberate, (0.2, 0.5, 1.0), "s RT60"),
     "gain": Corruption(lambda wave, gain, rate, rng: change_gain(wave, gain), (-40, -20, 20), "dB"),
     "telephone": Corruption(lambda wave, bits, rate, rng: telephone(wave, bits, rate), (8,), "bit mu-law at 8 kHz"),
-    "rerecording": Corruption(rerecord, (0.3, 0.6), "s RT60"),
+    "rerecording": Corruption(play_and_record, (0.3, 0.6), "s RT60"),
     "offset": Corruption(lambda wave, offset, rate, rng: add_offset(wave, offset), (0.01, 0.1), "FS"),
     "silence": Corruption(lambda wave, seconds, rate, rng: prepend_silence(wave, seconds, rate), (1.0,), "s in front"),
-    "crop": Corruption(lambda wave, seconds, rate, rng: crop(wave, seconds, rate), (1.5, 1.0, 0.5), "s"),
 }
 
 
