@@ -27,7 +27,7 @@ def runs_folder() -> Path:
     """Where training runs lie: $DFA_RUNS; else `runs` in the checkout around the current folder, or in the latter."""
     here = Path.cwd()
     home = next((p for p in [here, *here.parents] if (p / "dfa_utils" / "__init__.py").is_file()), here)
-    return Path(os.environ.get("DFA_RUNS", home / "runs"))
+    return Path(os.environ.get("DFA_RUNS") or home / "runs")
 
 
 def save_checkpoint(path, model: nn.Module, info: dict, tensors: dict | None = None, compact: bool = False) -> None:

@@ -13,6 +13,7 @@ from dfa_utils.checkpoint import (
     load_checkpoint,
     read_tensors,
     round_to_half,
+    runs_folder,
     save_checkpoint,
 )
 from dfa_utils.models import build_model
@@ -40,6 +41,13 @@ def test_a_folder_of_runs_gives_the_newest(saved, tmp_path, tiny_config):
     save_checkpoint(tmp_path / "later" / "best.safetensors", build_model(config=tiny_config), {})
     os.utime(tmp_path / "later" / "best.safetensors", (time.time() + 60,) * 2)
     assert find_checkpoint(tmp_path).parent.name == "later"
+
+
+def test_runs_lie_where_the_environment_says_and_else_below_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for named, folder in (("", tmp_path / "runs"), (str(tmp_path / "mine"), tmp_path / "mine")):
+        monkeypatch.setenv("DFA_RUNS", named)
+        assert runs_folder() == folder
 
 
 def test_no_file_is_left_beside_the_checkpoint(saved):

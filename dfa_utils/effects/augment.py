@@ -13,23 +13,31 @@ from fractions import Fraction
 from functools import partial
 
 import torch
-from torch.nn.functional import interpolate
 from torchaudio.functional import add_noise, mu_law_decoding, mu_law_encoding, phase_vocoder, resample
 
+from dfa_utils.effects.draws import (
+    amplitude,
+    coloured_noise,
+    gaussian,
+    log_uniform,
+    peak_of,
+    rms_of,
+    smooth_curve,
+    source_of,
+    uniform,
+)
 from dfa_utils.effects.filters import (
     apply_response,
     change_rate,
     convolve,
-    fft_size,
     fit_end,
     frequencies,
     high_pass,
     low_pass,
     through_codec,
 )
+from dfa_utils.effects.rawboost import rawboost
 
-QUIET = 1e-6  # RMS or peak below which a clip counts as silent
-GRID = 257  # frequencies from 0 to half the sample rate at which RawBoost's notches are drawn
 SPEEDS = (0.9, 0.95, 1.05, 1.1)
 PITCHES = (8 / 9, 17 / 18, 18 / 17, 9 / 8)  # two semitones and one, down and up; short fractions resample fast
 CODEC_LEVEL = 0.7  # FS; peak at which a clip is coded
@@ -71,7 +79,7 @@ class Augmentation:
             raise ValueError(f"expected waveforms [B, T], got {tuple(waveforms.shape)}")
         waveforms = waveforms.clone()
         for name, probability in self.policy:
-            drawn = _uniform(0, 1, waveforms, generator)[:, 0] < probability
+            drawn = uniform(0, 1, waveforms, generator)[:, 0] < probability
             if drawn.any():
                 waveforms[drawn] = AUGMENTATIONS[name](waveforms[drawn], self.sample_rate, generator)
         return waveforms
@@ -82,15 +90,15 @@ def add_coloured_noise(waveforms: torch.Tensor, sample_rate: int, generator: tor
 
     Its amplitude goes with f^-1.5 (darker than brown) to f^0.5 (blue) above 20 Hz.
     """
-    colour = _uniform(-1.5, 0.5, waveforms, generator)
+    colour = uniform(-1.5, 0.5, waveforms, generator)
     mean = waveforms.mean(dim=1, keepdim=True)
-    added = _coloured(waveforms, colour, sample_rate, generator)
-    return add_noise(waveforms - mean, added, _uniform(8, 40, waveforms, generator)[:, 0]) + mean
+    added = coloured_noise(waveforms, colour, sample_rate, generator)
+    return add_noise(waveforms - mean, added, uniform(8, 40, waveforms, generator)[:, 0]) + mean
 
 
 def equalise(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Filter with a smooth random response (no phase): nine gains along a mel-like axis, of standard deviation 5 dB."""
-    return apply_response(waveforms, _amplitude(_curve(waveforms, 5.0, 9, sample_rate, generator)))
+    return apply_response(waveforms, amplitude(smooth_curve(waveforms, 5.0, 9, sample_rate, generator)))
 
 
 def narrow_band(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
@@ -99,8 +107,8 @@ def narrow_band(waveforms: torch.Tensor, sample_rate: int, generator: torch.Gene
     18 dB an octave below; above, Butterworth's response of order 4 to 40 (240 dB an octave): from a gentle roll-off to
     the wall that resampling leaves.
     """
-    low, high = _uniform(20, 350, waveforms, generator), _log_uniform(3_000, 8_000, waveforms, generator)
-    order = _uniform(4, 40, waveforms, generator)
+    low, high = uniform(20, 350, waveforms, generator), log_uniform(3_000, 8_000, waveforms, generator)
+    order = uniform(4, 40, waveforms, generator)
     hz = frequencies(waveforms, sample_rate)
     return apply_response(waveforms, high_pass(hz, low, 3) * low_pass(hz, high, order))
 
@@ -114,7 +122,7 @@ def add_room(
     2 ms on, cut at 0.5 s; its spectrum falls off above 5 kHz and is uneven by 2 dB.
     """
     tail = _tail(waveforms, sample_rate, generator)
-    tail = tail * (_amplitude(_uniform(*wet, waveforms, generator)) / tail.norm(dim=1, keepdim=True))
+    tail = tail * (amplitude(uniform(*wet, waveforms, generator)) / tail.norm(dim=1, keepdim=True))
     return waveforms + convolve(waveforms, tail)[:, : waveforms.shape[1]]
 
 
@@ -126,22 +134,22 @@ def rerecord(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generat
     The microphone is uneven by 2 dB, and pinkish noise (f^-0.7) lies 15 to 40 dB below.
     """
     played = apply_response(waveforms, _loudspeaker(waveforms, sample_rate, generator))
-    drive = _uniform(0.2, 2, waveforms, generator) / (4 * _rms(played))
+    drive = uniform(0.2, 2, waveforms, generator) / (4 * rms_of(played))
     heard = add_room(torch.tanh(played * drive) / drive, sample_rate, generator, wet=(-8, 6))
-    heard = apply_response(heard, _amplitude(_curve(heard, 2.0, 14, sample_rate, generator)))
-    added = _coloured(heard, heard.new_full((len(heard), 1), -0.7), sample_rate, generator)
-    return add_noise(heard, added, _uniform(15, 40, heard, generator)[:, 0])
+    heard = apply_response(heard, amplitude(smooth_curve(heard, 2.0, 14, sample_rate, generator)))
+    added = coloured_noise(heard, heard.new_full((len(heard), 1), -0.7), sample_rate, generator)
+    return add_noise(heard, added, uniform(15, 40, heard, generator)[:, 0])
 
 
 def cut_peaks(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Cut off the peaks 1 to 14 dB below the clip's highest, as an overloaded input does."""
-    level = _peak(waveforms) * _amplitude(_uniform(-14, -1, waveforms, generator))
+    level = peak_of(waveforms) * amplitude(uniform(-14, -1, waveforms, generator))
     return waveforms.clamp(-level, level)
 
 
 def quantise(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Round to the 256 steps of 8-bit mu-law (ITU-T G.711), the clip's peak 0 to 15 dB below their full scale."""
-    scale = _peak(waveforms) * _amplitude(_uniform(0, 15, waveforms, generator))
+    scale = peak_of(waveforms) * amplitude(uniform(0, 15, waveforms, generator))
     return mu_law_decoding(mu_law_encoding(waveforms / scale, 256), 256) * scale
 
 
@@ -160,32 +168,15 @@ def shift_pitch(waveforms: torch.Tensor, sample_rate: int, generator: torch.Gene
     return _with_choice(PITCHES, partial(_shift, sample_rate=sample_rate), waveforms, generator)
 
 
-def rawboost(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
-    """RawBoost: convolutive noise always, impulsive and stationary noise each for half the clips.
-
-    Tak et al., "RawBoost: A raw data boosting and augmentation method applied to automatic speaker verification
-    anti-spoofing", ICASSP 2022, with its ranges. Convolutive: the powers 1 to 5 of the clip, its peak taken as 1, each
-    through five notches of its own (centre 20 Hz to 8 kHz, width 100 Hz to 1 kHz), the powers from 2 on weakened by 5
-    to 20 dB. Impulsive: up to 10 % of the samples change by up to twice their value. Stationary: notched noise 10 to 40
-    dB below.
-    """
-    boosted = _convolutive(waveforms, sample_rate, generator)
-    impulsive = boosted + _impulses(boosted, generator)
-    boosted = torch.where(_uniform(0, 1, boosted, generator) < 0.5, impulsive, boosted)
-    added = apply_response(_gaussian(boosted, generator), _notches(boosted, 1, sample_rate, generator)[:, 0])
-    stationary = add_noise(boosted, added, _uniform(10, 40, boosted, generator)[:, 0])
-    return torch.where(_uniform(0, 1, boosted, generator) < 0.5, stationary, boosted)
-
-
 def recode(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Code and decode by MP3, Ogg Vorbis, Opus, GSM 06.10 or IMA ADPCM, as likely, at a random quality.
 
     By libsndfile on the CPU, one thread a core; a codec that does not know the sample rate works at the next lower one
     it knows. The codec's delay is taken away and the level kept.
     """
-    names = [list(CODECS)[i] for i in torch.randint(len(CODECS), (len(waveforms),), **_place(generator)).tolist()]
-    qualities = _uniform(0, 1, waveforms, generator)[:, 0].tolist()
-    scale = _peak(waveforms) / CODEC_LEVEL
+    names = [list(CODECS)[i] for i in torch.randint(len(CODECS), (len(waveforms),), **source_of(generator)).tolist()]
+    qualities = uniform(0, 1, waveforms, generator)[:, 0].tolist()
+    scale = peak_of(waveforms) / CODEC_LEVEL
     with ThreadPoolExecutor() as pool:
         coded = pool.map(partial(_through, sample_rate=sample_rate), (waveforms / scale).cpu(), names, qualities)
         return torch.stack(list(coded)).to(waveforms.device) * scale
@@ -213,112 +204,34 @@ def find_augmentation(name: str) -> Operation:
     return AUGMENTATIONS[name]
 
 
-def _place(generator: torch.Generator) -> dict:
-    return {"generator": generator, "device": generator.device}
-
-
-def _uniform(low: float, high: float, waveforms: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """One number a clip [n, 1]."""
-    return low + (high - low) * torch.rand(len(waveforms), 1, **_place(generator))
-
-
-def _log_uniform(low: float, high: float, waveforms: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return _uniform(math.log(low), math.log(high), waveforms, generator).exp()
-
-
-def _gaussian(waveforms: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return torch.randn(waveforms.shape, **_place(generator))
-
-
 def _with_choice(
     choices: Sequence[float], function: Callable, waveforms: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor:
     """function(rows [k, T], choice) -> [k, T] for the clips that drew each choice."""
-    drawn = torch.randint(len(choices), (len(waveforms),), **_place(generator))
+    drawn = torch.randint(len(choices), (len(waveforms),), **source_of(generator))
     changed = torch.empty_like(waveforms)
     for i in drawn.unique().tolist():
         changed[drawn == i] = function(waveforms[drawn == i], choices[i])
     return changed
 
 
-def _amplitude(db: torch.Tensor) -> torch.Tensor:
-    return torch.exp(db * (math.log(10) / 20))
-
-
-def _rms(waveforms: torch.Tensor) -> torch.Tensor:
-    return waveforms.square().mean(dim=1, keepdim=True).sqrt().clamp_min(QUIET)
-
-
-def _peak(waveforms: torch.Tensor) -> torch.Tensor:
-    return waveforms.abs().amax(dim=1, keepdim=True).clamp_min(QUIET)
-
-
-def _coloured(
-    waveforms: torch.Tensor, colour: torch.Tensor, sample_rate: int, generator: torch.Generator
-) -> torch.Tensor:
-    """Noise [n, T] whose amplitude goes with f^colour [n, 1] above 20 Hz."""
-    octaves = torch.log(frequencies(waveforms, sample_rate).clamp_min(20) / 1_000)
-    return apply_response(_gaussian(waveforms, generator), torch.exp(colour * octaves))
-
-
-def _curve(
-    waveforms: torch.Tensor, depth: float, knots: int, sample_rate: int, generator: torch.Generator
-) -> torch.Tensor:
-    """Gains [n, F] in dB that run smoothly through `knots` random ones, of standard deviation `depth` dB."""
-    hz = frequencies(waveforms, sample_rate)
-    place = torch.log1p(hz / 300) / math.log1p(sample_rate / 600) * (knots - 1)
-    gains = depth * torch.randn(len(waveforms), knots, **_place(generator))
-    before = place.long().clamp(max=knots - 2)
-    share = place - before
-    share = share * share * (3 - 2 * share)
-    return torch.lerp(gains[:, before], gains[:, before + 1], share)
-
-
 def _tail(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """A diffuse room's tail [n, 0.5 s], nothing in its first 2 ms."""
     times = torch.arange(sample_rate // 2, device=waveforms.device) / sample_rate
-    rt60 = _uniform(0.08, 0.6, waveforms, generator)
-    tail = _gaussian(waveforms.new_empty(len(waveforms), len(times)), generator)
+    rt60 = uniform(0.08, 0.6, waveforms, generator)
+    tail = gaussian(waveforms.new_empty(len(waveforms), len(times)), generator)
     tail = tail * torch.exp(-math.log(1_000) * times / rt60)
     colour = (1 + (frequencies(tail, sample_rate) / 5_000) ** 2).rsqrt()
-    tail = apply_response(tail, colour * _amplitude(_curve(tail, 2.0, 9, sample_rate, generator)))
+    tail = apply_response(tail, colour * amplitude(smooth_curve(tail, 2.0, 9, sample_rate, generator)))
     return tail * (times >= 0.002)
 
 
 def _loudspeaker(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """Its response [n, F]; slopes of 12 dB an octave below and 24 above."""
     hz = frequencies(waveforms, sample_rate)
-    low, high = _uniform(80, 400, waveforms, generator), _uniform(4_500, 8_000, waveforms, generator)
-    uneven = _amplitude(_curve(waveforms, 4.0, 14, sample_rate, generator))
+    low, high = uniform(80, 400, waveforms, generator), uniform(4_500, 8_000, waveforms, generator)
+    uneven = amplitude(smooth_curve(waveforms, 4.0, 14, sample_rate, generator))
     return uneven * high_pass(hz, low, 2) * low_pass(hz, high, torch.full_like(high, 4))
-
-
-def _notches(waveforms: torch.Tensor, count: int, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
-    """Responses [n, count, F], each with five notches 30 dB deep; drawn on a coarse grid, which is much faster."""
-    shape = (len(waveforms), count, 5, 1)
-    centre = 20 + 7_980 * torch.rand(shape, **_place(generator))
-    width = 100 + 900 * torch.rand(shape, **_place(generator))
-    hz = torch.linspace(0, sample_rate / 2, GRID, device=waveforms.device)
-    response = (1 - 0.97 * torch.exp(-0.5 * (2 * (hz - centre) / width) ** 2)).prod(dim=2)  # [n, count, GRID]
-    bins = fft_size(waveforms.shape[1]) // 2 + 1
-    return interpolate(response, bins, mode="linear", align_corners=True)
-
-
-def _convolutive(waveforms: torch.Tensor, sample_rate: int, generator: torch.Generator) -> torch.Tensor:
-    """RawBoost's sum of the clip's powers 1 to 5 through notches of their own, without DC."""
-    peak, size = _peak(waveforms), fft_size(waveforms.shape[1])
-    weaker = [torch.ones_like(peak), *(_amplitude(_uniform(-20, -5, waveforms, generator)) for _ in range(4))]
-    notches = _notches(waveforms, 5, sample_rate, generator) * torch.stack(weaker, dim=1)
-    powers = (waveforms / peak)[:, None].repeat(1, 5, 1).cumprod(dim=1)
-    boosted = torch.fft.irfft((torch.fft.rfft(powers, size) * notches).sum(dim=1), size)[:, : waveforms.shape[1]]
-    return (boosted - boosted.mean(dim=1, keepdim=True)) * peak
-
-
-def _impulses(waveforms: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """RawBoost's impulses, in proportion to the samples they hit."""
-    hit = torch.rand(waveforms.shape, **_place(generator)) < _uniform(0, 0.1, waveforms, generator)
-    first, second = (2 * torch.rand(waveforms.shape, **_place(generator)) - 1 for _ in range(2))
-    return 2 * hit * first * second * waveforms
 
 
 def _play_at(waveforms: torch.Tensor, factor: float, samples: int) -> torch.Tensor:
