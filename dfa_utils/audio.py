@@ -107,9 +107,7 @@ def _refuse_missing(path: Path) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise AudioError(
-            f"{path}: no such file, or not readable ({error.strerror}); check the path", "missing"
-        ) from error
+        raise AudioError(f"{path}: cannot be opened ({error.strerror}); check the path", "missing") from error
     if path.is_dir():
         raise AudioError(
             f"{path}: a folder in which no audio file can be read; give a file, or another folder", "folder"

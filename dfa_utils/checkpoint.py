@@ -60,13 +60,13 @@ def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
     file = find_checkpoint(path)
     header, tensors = read_tensors(file)
     try:
-        model = _build(header)
+        model, info = _build(header), dict(json.loads(header["info"]))
         restore(model, tensors)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"{file}: config and weights do not fit this version; train it again ({error})"
         ) from error
-    return model.to(device).eval(), json.loads(header["info"])
+    return model.to(device).eval(), info
 
 
 def restore(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:

@@ -97,11 +97,6 @@ class Config:
         """Samples from one window's start to the next."""
         return round(self.hop_seconds * self.sample_rate)
 
-    @property
-    def frames(self) -> int:
-        """Spectrogram columns of one window."""
-        return 1 + self.clip_samples // self.hop_length
-
     def scaled_to(self, n_clips: int) -> "Config":
         """The same settings with epochs and batch size that suit a training set of `n_clips` clips.
 

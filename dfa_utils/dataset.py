@@ -3,6 +3,8 @@
 import hashlib
 import os
 import warnings
+from bisect import bisect_right
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -80,21 +82,20 @@ class ClipDataset(Dataset):
         clip, size = open_clip(self.paths[index], self.config.sample_rate), self.config.clip_samples
         if index not in self.sounds:
             self.sounds[index] = _sounds_of(clip, size, self.paths[index])
-        start, end = self._draw(index) if self.train else self._longest(index)
+        longest = max(self.sounds[index], key=lambda sound: sound[1] - sound[0])
+        start, end = self._draw(index) if self.train else longest
         return fit_length(clip[start:end], size), self.labels[index]
-
-    def _longest(self, index: int) -> tuple[int, int]:
-        return max(self.sounds[index], key=lambda sound: sound[1] - sound[0])
 
     def _draw(self, index: int) -> tuple[int, int]:
         """First sample and end of one of all the places at which a crop can lie."""
         sounds, size = self.sounds[index], self.config.clip_samples
-        places = np.array([max(end - start - size, 0) + 1 for start, end in sounds])
-        drawn = int(np.random.default_rng((self.config.seed, self.epoch, index)).integers(places.sum()))
-        which = int(np.searchsorted(places.cumsum(), drawn, side="right"))
-        start, end = sounds[which]
-        start += drawn - int(places[:which].sum())
-        return start, min(start + size, end)
+        ends = list(accumulate(max(end - start - size, 0) + 1 for start, end in sounds))  # places, counted up
+        drawn = 0
+        if ends[-1] > 1:
+            drawn = int(np.random.default_rng((self.config.seed, self.epoch, index)).integers(ends[-1]))
+        which = bisect_right(ends, drawn)
+        start = sounds[which][0] + drawn - (ends[which - 1] if which else 0)
+        return start, min(start + size, sounds[which][1])
 
 
 class BalancedBatches(Sampler):

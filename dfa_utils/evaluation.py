@@ -36,7 +36,7 @@ def score_clips(detector: Detector, manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """One row a split: counts; accuracy, balanced accuracy, F1, HTER at the threshold; AUC, EER, DCF and Cllr (bits).
+    """One row a split: counts; accuracy, F1, HTER at the threshold; AUC, EER, DCF and Cllr (bits).
 
     `eer_low` and `eer_high` bound the 95 % interval of the EER, drawn by speaker and by system where they are
     named, and never narrower than that drawn by clip.
@@ -67,7 +67,7 @@ def parts_of(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def clusters_of(scores: pd.DataFrame) -> pd.DataFrame:
     """What clips have in common, for intervals: speaker, and for fakes the system; "" = not known.
 
-    Where all clips of a class have one name, it says nothing of their spread: an interval speaks of that name alone.
+    Where a class has one name only, the column is blanked: there is no spread to draw from.
     """
     columns = scores.reindex(columns=["speaker", "system"], fill_value="").fillna("")
     columns = columns.assign(system=columns.system.where(scores.label == 1, ""))
@@ -106,7 +106,10 @@ def save_scores(path, scores: pd.DataFrame, threshold: float, detector: str, dat
 
 def load_scores(path) -> tuple[pd.DataFrame, float]:
     """Scores and threshold from a CSV of `save_scores`. Raises ValueError that names what is missing."""
-    table = pd.read_csv(path, keep_default_na=False, dtype={"path": str, "speaker": str, "system": str})
+    try:
+        table = pd.read_csv(path, keep_default_na=False, dtype={"path": str, "speaker": str, "system": str})
+    except ValueError as error:  # pandas' own errors and wrong encodings
+        raise ValueError(f"{path}: cannot be read as a table ({error}); make it again with evaluate --out") from error
     missing = {"path", "split", "label", "score", "threshold"} - set(table.columns)
     if missing or not len(table):
         raise ValueError(
@@ -130,7 +133,6 @@ def _figures(part: pd.DataFrame, threshold: float) -> dict[str, float]:
         "n_real": int(np.sum(labels == 0)),
         "n_fake": int(np.sum(labels == 1)),
         "accuracy": metrics.accuracy(labels, scores, threshold),
-        "balanced_accuracy": metrics.balanced_accuracy(labels, scores, threshold),
         "f1": metrics.f1(labels, scores, threshold),
         "hter": metrics.hter(labels, scores, threshold),
         "auc": metrics.roc_auc(labels, scores),

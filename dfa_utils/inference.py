@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dfa_utils.audio import AudioError, resample_blocks, stream_audio
+from dfa_utils.audio import LARGEST, LOWEST_RATE, AudioError, resample_blocks, stream_audio
 from dfa_utils.checkpoint import SHIPPED, CheckpointError, configs_of, learnt_tensors, load_checkpoint
 from dfa_utils.models import fuse_for_scoring
 from dfa_utils.windows import Windows
@@ -25,8 +25,8 @@ class Prediction:
     """What the detector says of one recording.
 
     label: "real", "fake" or "uncertain"; score: P(fake) in [0, 1] of the whole, from the mean of its windows' logits;
-    threshold: from it on a score means fake; uncertain: the bounds (low, high) from and below which it means neither,
-    if the detector has some; seconds: duration; times [N]: start of each judged window in s; scores [N]: P(fake) of
+    threshold: from it on a score means fake; uncertain: the bounds (low, high) of the band low <= score < high in which
+    it means neither, or None; seconds: duration; times [N]: start of each judged window in s; scores [N]: P(fake) of
     each window, as if it were all there is. Digital silence is not judged.
     """
 
@@ -147,15 +147,19 @@ class Detector:
         return self._fused[1]
 
     def _from_array(self, samples, sample_rate: int | None) -> Iterator[torch.Tensor]:
-        samples = torch.as_tensor(samples)
+        samples, rate = torch.as_tensor(samples), self.model.config.sample_rate
         if samples.ndim != 1 or not len(samples) or not samples.is_floating_point():
             raise AudioError(
                 f"array: expected float samples [T] in [-1, 1], got {samples.dtype} {tuple(samples.shape)}", "samples"
             )
-        if not torch.isfinite(samples).all():
-            raise AudioError("array: holds samples that are NaN or infinite; look at how it was made", "samples")
-        rate = self.model.config.sample_rate
-        return resample_blocks([(samples.float(), sample_rate or rate)], rate)
+        if not samples.abs().max() < LARGEST:  # so that NaN is refused too
+            raise AudioError(
+                "array: holds samples that are NaN, infinite or absurd; look at how it was made", "samples"
+            )
+        given = rate if sample_rate is None else sample_rate
+        if given < LOWEST_RATE or given != int(given):
+            raise AudioError(f"array: a sample rate is a whole number from {LOWEST_RATE} Hz on, got {given}", "rate")
+        return resample_blocks([(samples.float(), int(given))], rate)
 
     def _cut(self, recordings):
         """(recording, start, window [clip_samples]) of all; (recording, None, None) where one has ended."""
@@ -190,6 +194,8 @@ class Detector:
         if not recording.windows:
             return name, AudioError(f"{name}: silent throughout, so there is nothing to judge; leave it out", "silent")
         starts, logits = np.array(recording.windows).T  # [N], [N]
+        if not np.isfinite(logits).all():
+            return name, AudioError(f"{name}: gives no finite score; look for NaN or absurd samples in it", "samples")
         score, scores = float(self._probability(logits.mean())), self._probability(logits)
         seconds, times = recording.samples / rate, starts / rate
         return name, Prediction(name, score, self.threshold, seconds, times, scores, self.uncertain)

@@ -35,17 +35,12 @@ def accuracy(labels, scores, threshold: float = 0.5) -> float:
     return float(accuracy_score(labels, scores >= threshold))
 
 
-def balanced_accuracy(labels, scores, threshold: float = 0.5) -> float:
-    """Mean of the two classes' accuracies, in [0, 1]; 0.5 is chance whatever the class sizes."""
+def hter(labels, scores, threshold: float) -> float:
+    """Half total error rate in [0, 1]: the mean of false alarm and miss rate at a threshold fixed elsewhere."""
     from sklearn.metrics import balanced_accuracy_score
 
     labels, scores = checked(labels, scores, both=True)
-    return float(balanced_accuracy_score(labels, scores >= threshold))
-
-
-def hter(labels, scores, threshold: float) -> float:
-    """Half total error rate in [0, 1]: the mean of false alarm and miss rate at a threshold fixed elsewhere."""
-    return 1 - balanced_accuracy(labels, scores, threshold)
+    return 1 - float(balanced_accuracy_score(labels, scores >= threshold))
 
 
 def f1(labels, scores, threshold: float = 0.5) -> float:

@@ -42,8 +42,8 @@ def set_style() -> None:
 
 def plot_waveform(waveform, sample_rate: int, label: int | None = None, ax: Axes | None = None) -> Axes:
     """Samples [T], full scale (FS) = 1, over time in s; coloured by `label`."""
-    ax = ax or plt.gca()
-    ax.plot(np.arange(len(waveform)) / sample_rate, waveform, linewidth=0.6, color=_colour(label))
+    ax, colour = ax or plt.gca(), "0.3" if label is None else COLOURS[label]
+    ax.plot(np.arange(len(waveform)) / sample_rate, waveform, linewidth=0.6, color=colour)
     ax.set(xlabel="time (s)", ylabel="amplitude (FS)", xlim=(0, len(waveform) / sample_rate))
     return ax
 
@@ -228,7 +228,3 @@ def plot_robustness(table, corruption: str, ax: Axes | None = None) -> Axes:
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend()
     return ax
-
-
-def _colour(label: int | None) -> str:
-    return "0.3" if label is None else COLOURS[label]

@@ -104,6 +104,8 @@ class Trainer:
         steps = config.epochs * len(self.batches)
         self.schedule = OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=WARM_UP)
         if (folder / "last.safetensors").exists():
+            if not (folder / "best.safetensors").exists():
+                raise CheckpointError(f"{folder}: best.safetensors is gone; delete the folder and train anew")
             self._resume(folder / "last.safetensors")
 
     def do_epoch(self) -> dict:
@@ -179,12 +181,20 @@ class Trainer:
         theirs = json.loads(header["config"]) | {name: info.get(name) for name in ("data", "processes")}
         mine = json.loads(self.config.to_json()) | {"data": self.data, "processes": self.accelerator.num_processes}
         if other := [name for name in mine if mine[name] != theirs.get(name)]:
-            raise ValueError(f"{path.parent} holds a run with another {', '.join(other)}; choose another folder")
+            raise ValueError(
+                f"{path.parent}: holds a run with another {', '.join(other)}; give the same, or choose another folder"
+            )
         self._keep_precision(info.get("precision", self.precision))
-        restore(self.accelerator.unwrap_model(self.model), tensors)
-        self.optimizer.load_state_dict(_unflatten(tensors, info["groups"]))
-        self.schedule.load_state_dict(info["schedule"])
-        self.run.epochs = info["epochs"]
+        try:
+            restore(self.accelerator.unwrap_model(self.model), tensors)
+            self.optimizer.load_state_dict(_unflatten(tensors, info["groups"]))
+            self.schedule.load_state_dict(info["schedule"])
+            self.run.epochs = info["epochs"]
+        except (RuntimeError, KeyError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"{path}: cannot be continued ({reason}); delete {path.parent}, train anew"
+            ) from error
         if self.accelerator.is_main_process:
             self._write_history()
 

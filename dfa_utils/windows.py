@@ -1,8 +1,8 @@
 """What of a recording is judged and trained on: windows of one length, cut from what is no digital silence.
 
 Digital silence is what a converter or an editor writes where there is no sound: samples that stay constant, to one step
-of 16 bits, for at least 8 ms (at 16 kHz). The constant need not be 0, so an offset changes nothing. Before and after a
-recording counts as silence.
+of 16 bits, for at least 8 ms (at 16 kHz). The constant need not be 0, so an offset moves no pause. Outside a recording
+all samples count as 0, so at its two ends zeros are silence however few they are.
 """
 
 from collections.abc import Iterable, Iterator
@@ -89,7 +89,7 @@ class _Sound:
 
 
 def _with_audible(blocks: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
-    """Pass consecutive blocks [T] on, cut otherwise, with what of them is no digital silence: bool [T]."""
+    """Yield (block [T], audible: bool [T]); blocks are cut anew, since each sample needs RUN - 1 others around it."""
     around = torch.zeros(RUN - 1)
     held = around  # RUN - 1 samples of context, then those that were not passed on yet
     for block in chain(blocks, [around]):

@@ -17,7 +17,7 @@ from dfa_utils.dataset import find_unusable, scan
 from dfa_utils.datasets.audit import _class_blocks, _cue_verdicts, _name_verdicts, _session_verdicts, audit, measure
 from dfa_utils.datasets.cues import NUISANCE, SPECTRAL, measure_clip
 from dfa_utils.datasets.layouts import DataError
-from dfa_utils.datasets.overlap import duplicates, find_twins, shared_between_splits
+from dfa_utils.datasets.overlap import find_twins, shared_between_splits
 from dfa_utils.datasets.separation import auc_interval, cue_table, probe
 
 rng = np.random.default_rng(0)
@@ -108,7 +108,7 @@ def test_each_unusable_or_doubtful_file_is_named_first_with_its_kind(toy):
     assert found.problems.clips.sum() == 88
     assert (found.problems.drop(columns="clips").sum() == 1).all()
     assert set(found.problems) == {"clips", *paths}
-    assert duplicates(found.clips).empty  # what cannot be read is no twin of its like
+    assert found.twins.empty  # what cannot be read is no twin of its like
 
 
 def test_formats_that_tell_the_classes_apart_come_first(toy):
@@ -131,7 +131,6 @@ def test_twins_come_first_the_exact_before_the_near(toy):
     assert found.twins.match.tolist() == ["exact"] * 3 + ["near"]
     assert found.twins.a.tolist()[:3] == [str(one)] * 3  # copies are pairs with the first, not with each other
     assert {found.twins.a[3], found.twins.b[3]} == {str(other), str(other.with_name("softer.wav"))}
-    assert set(duplicates(found.clips).path) == {str(one), *found.twins.b[:3]}
     shared = shared_between_splits(found.clips, "hash")
     assert shared.loc["training", "validation"] == shared.loc["validation", "training"] == 1
     assert shared.loc["training", "training"] == 41

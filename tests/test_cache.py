@@ -95,6 +95,17 @@ def test_a_cut_off_entry_is_found_and_mended(folder, clip, size):
     assert entry.read_bytes() == good
 
 
+def test_an_entry_of_something_else_is_found_and_mended(folder, clip):
+    open_clip(clip, RATE)
+    entry = entries(folder)[0]
+    good = entry.read_bytes()
+    np.save(entry, np.zeros((3, 2), np.float32))
+    for content in (entry.read_bytes(), b"PK\x03\x04" + bytes(100)):
+        entry.write_bytes(content)
+        assert torch.equal(open_clip(clip, RATE), load_audio(clip))
+        assert entry.read_bytes() == good
+
+
 def test_what_cannot_be_decoded_leaves_nothing_behind(folder, tmp_path):
     (tmp_path / "text.mp3").write_text("no audio")
     for name in ("text.mp3", "nowhere.mp3"):

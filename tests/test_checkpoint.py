@@ -74,6 +74,18 @@ def test_a_damaged_file_is_named(saved, tmp_path, damage, tiny_config):
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize("header", [{"info": "{"}, {"info": "[]"}, {"config": "[]"}, {"config": '{"n_mels": "a"}'}])
+def test_a_header_that_says_nothing_is_named(saved, header):
+    path = saved[0] / "best.safetensors"
+    known, tensors = read_tensors(path)
+    save_file(tensors, path, metadata=known | header)
+    if header == {"info": "[]"}:  # nothing is known of it, but nothing is wrong
+        assert load_checkpoint(path)[1] == {}
+        return
+    with pytest.raises(CheckpointError, match=r"best\.safetensors"):
+        load_checkpoint(path)
+
+
 def test_an_ensemble_comes_back_whole(tmp_path, tiny_config):
     other = replace(tiny_config, scale="linear", seed=5)
     model = Ensemble([build_model(config=config) for config in (tiny_config, other)], [False, True]).eval()

@@ -53,6 +53,20 @@ def test_too_few_families_are_named(manifest):
         crossval.make_folds(manifest.assign(system="one"), 2)
     with pytest.raises(ValueError, match="speakers"):
         crossval.make_folds(manifest.assign(speaker="one"), 2)
+    with pytest.raises(ValueError, match="two folds or more"):
+        crossval.make_folds(manifest, 1)
+
+
+def test_folds_do_not_follow_the_index(manifest):
+    expected = crossval.make_folds(manifest, 3)
+    shuffled = manifest.sample(frac=1, random_state=0)
+    named = manifest.set_index(pd.Index([0] * len(manifest)))
+    for page in (None, "system"):
+        expected = crossval.make_folds(manifest, 3, page=page)
+        assert crossval.make_folds(named, 3, page=page).tolist() == expected.tolist()
+        again = crossval.make_folds(shuffled, 3, page=page)
+        assert (again.groupby(expected).nunique() == 1).all() or page is None
+        assert again.index.equals(shuffled.index)
 
 
 def test_pages_are_kept_together(manifest):

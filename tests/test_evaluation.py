@@ -119,6 +119,10 @@ def test_every_table_is_made_of_the_csv_alone(scores, tmp_path):
     (tmp_path / "other.csv").write_text("path,score\na.wav,0.5\n")
     with pytest.raises(ValueError, match="threshold"):
         evaluation.load_scores(tmp_path / "other.csv")
+    for content in (b"", b"path,score\n\xff,1\n"):
+        (tmp_path / "other.csv").write_bytes(content)
+        with pytest.raises(ValueError, match=r"other\.csv: cannot be read as a table.*evaluate --out"):
+            evaluation.load_scores(tmp_path / "other.csv")
 
 
 def test_the_report_holds_every_count_and_condition(scores):

@@ -22,6 +22,7 @@ from dfa_utils.models import build_model
 
 RATE, BAND = 16_000, (2_000, 4_000)  # Hz
 SMALL = Config(clip_seconds=0.5, channels=(8, 8, 16), dropout=0.0, n_mels=40)
+FRAMES = 1 + SMALL.clip_samples // SMALL.hop_length
 
 
 class Adder(nn.Module):
@@ -120,7 +121,7 @@ def test_the_band_that_tells_is_the_one_found(trained):
 
 
 def test_grad_cam_points_into_the_band_that_tells(trained):
-    rows = explain.mean_maps(trained, WAVES, LABELS.tolist())[1].mean(dim=1)  # [n_mels]
+    rows = explain.grad_cam(trained, WAVES)[LABELS == 1].mean(dim=(0, 2))  # [n_mels]
     low, high = np.searchsorted(explain.band_edges(SMALL, SMALL.n_mels), BAND)
     assert low <= int(rows.argmax()) <= high
     assert rows[low:high].mean() > 2 * torch.cat([rows[:low], rows[high:]]).mean()
@@ -163,7 +164,7 @@ def test_bands_end_where_the_filters_of_the_front_end_hand_over(scale):
 
 def test_maps_do_not_depend_on_gain_batch_or_frozen_weights(trained):
     maps = explain.grad_cam(trained, WAVES)
-    assert maps.shape == (12, SMALL.n_mels, SMALL.frames)
+    assert maps.shape == (12, SMALL.n_mels, FRAMES)
     assert torch.allclose(explain.grad_cam(trained, WAVES * 10), maps, atol=1e-4)
     assert torch.allclose(explain.grad_cam(trained, WAVES.repeat(4, 1))[36:], maps, atol=1e-5)
     frozen = build_model(config=SMALL).requires_grad_(False)
@@ -178,16 +179,8 @@ def test_the_maps_that_are_weighed_are_the_last(trained):
     pooled = torch.cat([maps.mean(dim=2).mean(dim=2), maps.mean(dim=2).amax(dim=2)], dim=1)
     trained.back_end.head(pooled).diff(dim=1).sum().backward(inputs=[maps])
     expected = (maps * maps.grad.mean(dim=(2, 3), keepdim=True)).sum(dim=1, keepdim=True)
-    expected = torch.nn.functional.interpolate(expected, (SMALL.n_mels, SMALL.frames), mode="bilinear")
+    expected = torch.nn.functional.interpolate(expected, (SMALL.n_mels, FRAMES), mode="bilinear")
     assert torch.allclose(explain.grad_cam(trained, WAVES), expected.squeeze(1), atol=1e-5)
-
-
-def test_mean_maps_are_means_of_each_group(trained):
-    groups = ["a", "b", "b"] * 4
-    maps, means = explain.grad_cam(trained, WAVES), explain.mean_maps(trained, WAVES, groups)
-    assert list(means) == ["a", "b"]
-    assert torch.allclose(means["a"], maps[::3].mean(dim=0))
-    assert torch.allclose(4 * means["a"] + 8 * means["b"], maps.sum(dim=0), atol=1e-4)
 
 
 def test_random_weights_destroy_the_maps(trained):
@@ -267,8 +260,6 @@ def test_what_cannot_be_explained_is_refused(trained):
     for bands in (0, 41):
         with pytest.raises(ValueError, match="bands must be 1 to 40"):
             explain.occlusion_by_band(trained, WAVES, bands)
-    with pytest.raises(ValueError, match="3 groups for 12 clips"):
-        explain.mean_maps(trained, WAVES, [0, 1, 1])
     with pytest.raises(ValueError, match="steps"):
         explain.deletion_curve(trained, WAVES, explain.grad_cam(trained, WAVES), steps=0)
 

@@ -90,12 +90,29 @@ def test_a_long_recording_is_judged_over_time(detector):
         np.zeros(0, "float32"),
         np.zeros((2, 16_000), "float32"),
         np.full(100, np.nan, "float32"),
+        rng.normal(size=16_000) * 1e39,  # infinite as float32
+        np.full(16_000, 1e25, "float32"),
         np.zeros(100, "int16"),
     ],
 )
 def test_samples_that_cannot_be_judged_are_refused(detector, bad):
     with pytest.raises(AudioError):
         detector.predict(bad)
+
+
+@pytest.mark.parametrize("rate", [0, 1, 3_999, -16_000, 44_100.5])
+def test_a_sample_rate_that_no_speech_has_is_refused(detector, rate):
+    with pytest.raises(AudioError, match="sample rate is a whole number from 4000 Hz on") as error:
+        detector.predict(tone(rng), sample_rate=rate)
+    assert error.value.kind == "rate"
+    assert detector.predict(tone(rng), sample_rate=16_000.0).seconds == 0.5
+
+
+def test_what_gives_no_finite_score_gets_no_verdict(detector):
+    good = torch.from_numpy(tone(rng))
+    results = dict(detector.judge([("bad", [good * float("nan")]), ("good", [good])]))
+    assert isinstance(results["bad"], AudioError)
+    assert results["good"].score == detector.predict(good).score
 
 
 def test_a_bad_file_does_not_stop_the_others(detector, tmp_path):

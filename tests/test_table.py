@@ -98,7 +98,7 @@ def test_a_table_is_continued_wherever_it_was_cut(detector, clips, complete, tmp
     assert results == []
 
 
-@pytest.mark.parametrize(("row", "text"), [(5, b'"'), (5, b"\r\n"), (5, b"a,b\r\n"), (54, b"\r\n")])
+@pytest.mark.parametrize(("row", "text"), [(5, b'"'), (5, b"\r\n"), (5, b"a,b\r\n"), (5, b"a\rb,c\r\n"), (54, b"\r\n")])
 def test_a_table_that_is_damaged_inside_is_left_alone(detector, clips, complete, tmp_path, row, text):
     lines = complete.splitlines(keepends=True)
     damaged = b"".join([*lines[:row], text, *lines[row:]])

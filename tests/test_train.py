@@ -1,17 +1,20 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from dfa_utils import checkpoint, metrics, train
-from dfa_utils.checkpoint import load_checkpoint, read_tensors
+from dfa_utils.checkpoint import CheckpointError, load_checkpoint, read_tensors
 from dfa_utils.dataset import fingerprint
 from dfa_utils.evaluation import score_clips
 from dfa_utils.inference import Detector
@@ -114,10 +117,21 @@ def test_a_finished_run_is_returned_as_it_is(run, tiny_config, tiny_manifest):
 
 
 def test_another_configuration_or_other_data_are_refused(run, tiny_config, tiny_manifest):
-    with pytest.raises(ValueError, match="another learning_rate; choose another folder"):
+    with pytest.raises(ValueError, match="another learning_rate; give the same, or choose another folder"):
         fit(replace(tiny_config, learning_rate=1e-4), tiny_manifest, run.folder)
-    with pytest.raises(ValueError, match="another data; choose another folder"):
+    with pytest.raises(ValueError, match="another data; give the same, or choose another folder"):
         fit(tiny_config, tiny_manifest[1:], run.folder)
+
+
+def test_a_run_that_cannot_be_continued_is_named_with_the_cure(run, tiny_config, tiny_manifest, tmp_path):
+    folder = Path(shutil.copytree(run.folder, tmp_path / "a"))
+    header, state = read_tensors(folder / "last.safetensors")
+    save_file({name: state[name] for name in list(state)[1:]}, folder / "last.safetensors", metadata=header)
+    with pytest.raises(CheckpointError, match=r"last\.safetensors: cannot be continued.*train anew"):
+        fit(tiny_config, tiny_manifest, folder)
+    (folder / "best.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"best\.safetensors is gone.*train anew"):
+        fit(tiny_config, tiny_manifest, folder)
 
 
 def test_patience_ends_a_run_that_gets_no_better(tiny_config, tiny_manifest, tmp_path):

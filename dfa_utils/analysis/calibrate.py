@@ -19,9 +19,8 @@ def calibrate(detector: Detector, labels, scores) -> Detector:
     """The detector with calibrated scores, a threshold (that of the EER) and a band of `uncertain` in its info.
 
     `scores` [N] are its own P(fake), one for each recording, on clips that it was not trained on; they and the `labels`
-    fix all three. A recording's logit is calibrated, not its windows' (see `Detector`), so recordings of any length
-    that are alike in their logits get probabilities that can be believed. Raises ValueError unless both classes are
-    there, and as `uncertain_band` does.
+    fix all three. A recording's mean logit is calibrated, not its windows' logits (see `Detector`), so length by itself
+    does not change the probability. Raises ValueError unless both classes are there, and as `uncertain_band` does.
     """
     slope, offset = fit_calibration(labels, scores)
     before_slope, before_offset = detector.calibration
@@ -54,8 +53,8 @@ def apply_calibration(scores, slope: float, offset: float) -> np.ndarray:
 def uncertain_band(labels, scores, threshold: float, doubt: float = DOUBT) -> tuple[float, float]:
     """The bounds (low, high) between which a score P(fake) says neither real nor fake, around the threshold.
 
-    A further fake that is drawn like these scores below `low` with a probability of at most `doubt`, and a further real
-    above `high`: of n fakes `low` is the floor((n + 1) * doubt)-th from below (class-conditional conformal prediction,
+    A new fake like these scores below `low` with a probability of at most `doubt`; a new real scores above `high` with
+    the same. Of n fakes `low` is the floor((n + 1) * doubt)-th from below (class-conditional conformal prediction,
     Vovk 2012). This is the chance that a fake is called real, not that a "real" is wrong. The band is empty, both
     bounds being the threshold, where the classes are told apart better than that. Raises ValueError for a class with
     too few clips to promise anything: fewer than 1 / doubt - 1.

@@ -1,6 +1,5 @@
 """How models are chosen: each clip is scored by a detector that heard neither its system nor its speaker."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,32 +16,29 @@ def family_of(system: str) -> str:
     return system.split("+")[-1].removesuffix("-VC")
 
 
-def make_folds(
-    manifest: pd.DataFrame, folds: int = 3, family: Callable[[str], str] = family_of, page: str | None = None
-) -> pd.Series:
+def make_folds(manifest: pd.DataFrame, folds: int = 3, page: str | None = None) -> pd.Series:
     """A fold number for each clip: fakes by the family of their system, reals by speaker; whole groups, sizes alike.
 
     With `page`, a column that names where clips come from, whole pages go to a fold, both classes together: then the
     detector has not heard the recording channel either. A clip whose system, speaker or page is not named is a group of
-    its own. Raises ValueError for fewer families or speakers, or pages, than folds.
+    its own. Raises ValueError for fewer families or speakers, or pages, than folds, and for fewer than two folds.
     """
-    names = np.where(manifest.label == 1, manifest.system.map(family), manifest.speaker)
-    names = manifest[page] if page else pd.Series(names, manifest.index)
-    groups = names.where(names != "", manifest.path)
-    if page:
-        return _share_out(groups, folds, "pages")
-    parts = [(groups[manifest.label == 0], "speakers"), (groups[manifest.label == 1], "families of systems")]
-    return pd.concat([_share_out(part, folds, kind) for part, kind in parts]).reindex(manifest.index)
+    fake = (manifest.label == 1).to_numpy()
+    names = manifest[page] if page else np.where(fake, manifest.system.map(family_of), manifest.speaker)
+    groups = np.where(names == "", manifest.path, names)  # [N]
+    numbers = np.zeros(len(manifest), dtype=int)
+    parts = {"pages": fake | ~fake} if page else {"speakers": ~fake, "families of systems": fake}
+    for kind, rows in parts.items():
+        numbers[rows] = _share_out(groups[rows], folds, kind)
+    return pd.Series(numbers, manifest.index)
 
 
-def left_in(
-    manifest: pd.DataFrame, numbers: pd.Series, fold: int, family: Callable[[str], str] = family_of
-) -> pd.DataFrame:
+def left_in(manifest: pd.DataFrame, numbers: pd.Series, fold: int) -> pd.DataFrame:
     """The clips to train on for one fold: none of its clips, families or speakers, as far as they are named.
 
     Raises ValueError where nothing of a class is left, as when every system speaks with every voice.
     """
-    out, families = numbers == fold, manifest.system.map(family)
+    out, families = numbers == fold, manifest.system.map(family_of)
     heard = manifest.speaker.isin(set(manifest.speaker[out]) - {""})
     known = families.isin(set(families[out & (manifest.label == 1)]) - {""}) & (manifest.label == 1)
     left = manifest[~(out | heard | known)]
@@ -57,11 +53,12 @@ def fit_all_epochs(config: Config, manifest: pd.DataFrame, folder: Path) -> Path
     return run.folder / "last.safetensors"
 
 
-def _share_out(groups: pd.Series, folds: int, kind: str) -> pd.Series:
-    """The fold of each clip, by scikit-learn's GroupKFold."""
-    if groups.nunique() < folds:
-        raise ValueError(f"{folds} folds need as many {kind}; the data name {groups.nunique()}")
-    numbers = pd.Series(0, groups.index)
+def _share_out(groups: np.ndarray, folds: int, kind: str) -> np.ndarray:
+    """The fold of each clip [N], by scikit-learn's GroupKFold."""
+    known = len(np.unique(groups))
+    if folds < 2 or known < folds:
+        raise ValueError(f"cannot make {folds} folds of {known} {kind}; it takes two folds or more, none of them empty")
+    numbers = np.zeros(len(groups), dtype=int)
     for fold, (_, unheard) in enumerate(GroupKFold(folds).split(groups, groups=groups)):
-        numbers.iloc[unheard] = fold
+        numbers[unheard] = fold
     return numbers

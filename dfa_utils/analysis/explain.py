@@ -8,7 +8,7 @@ sees one spectrogram, and raise ValueError for any other and ImportError where c
 """
 
 import copy
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -57,19 +57,6 @@ def band_edges(config: Config, bands: int = 8) -> np.ndarray:
         corners = librosa.mel_frequencies(len(corners), fmin=config.f_min, fmax=config.f_max)
     between = (corners[:-1] + corners[1:]) / 2
     return np.concatenate([corners[:1], between[_band_starts(config, bands)[1:]], corners[-1:]])
-
-
-def mean_maps(
-    model: SpectrogramDetector, waveforms: torch.Tensor, groups: Sequence[Hashable]
-) -> dict[Hashable, torch.Tensor]:
-    """The mean Grad-CAM map [n_mels, frames] of each group of the clips [N, T]; `groups` names each clip's [N].
-
-    Raises ValueError where the two differ in length.
-    """
-    if len(groups) != len(waveforms):
-        raise ValueError(f"one group a clip is needed, got {len(groups)} groups for {len(waveforms)} clips")
-    maps = grad_cam(model, waveforms)
-    return {name: maps[[group == name for group in groups]].mean(dim=0) for name in dict.fromkeys(groups)}
 
 
 def randomisation_check(model: SpectrogramDetector, waveforms: torch.Tensor, seed: int = 0) -> float:

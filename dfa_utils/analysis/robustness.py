@@ -36,8 +36,9 @@ def robustness(
     if np.isnan(scores[0]).any():
         raise AudioError(f"{manifest.path.iloc[int(np.isnan(scores[0]).argmax())]}: silent; leave it out", "silent")
     rows = [
-        _head(*condition) | _figures(manifest, scores[0], row, detector.threshold)
-        for condition, row in zip(conditions, scores, strict=True)
+        {"corruption": name, "level": level, "unit": CORRUPTIONS[name].unit if name in CORRUPTIONS else ""}
+        | _figures(manifest, scores[0], row, detector.threshold)
+        for (name, level), row in zip(conditions, scores, strict=True)
     ]
     return pd.DataFrame(rows)
 
@@ -71,10 +72,6 @@ def _version(task: tuple[tuple[str, float], int], paths: list[str], sample_rate:
         return clip
     generator = np.random.default_rng((seed, zlib.crc32(f"{name} {float(level)}".encode()), place))
     return corrupt(clip, name, level, sample_rate, generator)
-
-
-def _head(name: str, level: float) -> dict[str, str | float]:
-    return {"corruption": name, "level": level, "unit": "" if name == CLEAN[0] else CORRUPTIONS[name].unit}
 
 
 def _figures(manifest: pd.DataFrame, clean: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, float]:

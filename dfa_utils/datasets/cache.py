@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,8 @@ def open_clip(path, sample_rate: int) -> torch.Tensor:
     if folder is None or not os.path.isfile(path) or _is_quick(path, sample_rate):
         return load_audio(path, sample_rate)
     entry = _entry(folder, path, sample_rate)
-    with suppress(OSError, ValueError, EOFError):  # not there yet, or damaged
-        return torch.from_numpy(np.load(entry, mmap_mode="c"))
+    with suppress(OSError, ValueError):  # not there yet, or damaged
+        return _mapped(entry)
     samples = load_audio(path, sample_rate)
     _store(entry, samples)
     return samples
@@ -68,6 +69,7 @@ def clear(folder: Path) -> None:
             part.rmdir()
 
 
+@lru_cache(maxsize=2**16)
 def _is_quick(path, sample_rate: int) -> bool:
     """Whether the file is a short wav or flac that needs no resampling."""
     try:
@@ -83,6 +85,13 @@ def _entry(folder: Path, path, sample_rate: int) -> Path:
     name = f"{os.path.abspath(path)}|{state.st_size}|{state.st_mtime_ns}|{sample_rate}|{DECODING}"
     key = hashlib.sha256(os.fsencode(name)).hexdigest()
     return folder / key[:2] / f"{key[2:32]}.npy"
+
+
+def _mapped(entry: Path) -> torch.Tensor:
+    samples = np.lib.format.open_memmap(entry, mode="c")
+    if samples.ndim != 1 or samples.dtype != np.float32:
+        raise ValueError(f"{entry}: not samples of one clip")
+    return torch.from_numpy(samples)
 
 
 def _store(entry: Path, samples: torch.Tensor) -> None:

@@ -117,7 +117,7 @@ def _digest(path: str) -> int:
     try:
         return int(hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16], 16)
     except OSError as error:
-        raise AudioError(f"{path}: no such file, or not readable ({error.strerror}); check the path") from error
+        raise AudioError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
 
 
 def _usable(path: str) -> torch.Tensor:

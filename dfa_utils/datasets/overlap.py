@@ -25,12 +25,6 @@ def find_twins(clips: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def duplicates(clips: pd.DataFrame) -> pd.DataFrame:
-    """The clips whose file content occurs more than once, twins side by side."""
-    known = clips[clips.hash != ""]
-    return known[known.duplicated("hash", keep=False)].sort_values("hash")
-
-
 def shared_between_splits(manifest: pd.DataFrame, column: str) -> pd.DataFrame:
     """How many values of `column` (speaker, system, hash) each pair of splits has in common; the diagonal counts all.
 

@@ -15,7 +15,7 @@ def find_audio(folder) -> list[Path]:
 def walk_audio(folder) -> Iterator[Path]:
     """What `find_audio` finds, one after the other: no more than a folder's names is held in memory.
 
-    A folder that cannot be read stands for what may be in it.
+    A folder that cannot be read is yielded itself, so that whoever reads it reports it.
     """
     try:
         with os.scandir(folder) as entries:

@@ -164,16 +164,6 @@ def _at_level_of(waveform: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
     return changed * (waveform.square().mean().sqrt() / changed.square().mean().sqrt().clamp_min(1e-30))
 
 
-def change_gain(waveform: torch.Tensor, gain_db: float) -> torch.Tensor:
-    """[T] louder by `gain_db` dB; nothing is clipped, so it may pass full scale."""
-    return waveform * 10 ** (gain_db / 20)
-
-
-def add_offset(waveform: torch.Tensor, offset: float) -> torch.Tensor:
-    """[T] plus a constant, in parts of full scale, as a sound card's input adds; nothing is clipped."""
-    return waveform + offset
-
-
 def prepend_silence(waveform: torch.Tensor, seconds: float, sample_rate: int) -> torch.Tensor:
     """[T] after `seconds` s of digital silence. Raises ValueError unless seconds > 0.
 
@@ -196,10 +186,10 @@ CORRUPTIONS = {
     "noise": Corruption(lambda wave, snr, rate, rng: add_white_noise(wave, snr, rng), (30, 20, 10, 0), "dB SNR"),
     "mp3": Corruption(lambda wave, kbps, rate, rng: mp3(wave, kbps, rate), (128, 64, 32), "kbit/s"),
     "band": Corruption(lambda wave, edge, rate, rng: limit_band(wave, edge, rate), (6000, 4000, 2000), "Hz"),
-    "gain": Corruption(lambda wave, gain, rate, rng: change_gain(wave, gain), (-40, -20, 20), "dB"),
+    "gain": Corruption(lambda wave, gain, rate, rng: wave * 10 ** (gain / 20), (-40, -20, 20), "dB"),
     "telephone": Corruption(lambda wave, bits, rate, rng: telephone(wave, bits, rate), (8,), "bit mu-law at 8 kHz"),
     "rerecording": Corruption(play_and_record, (0.3, 0.6), "s RT60"),
-    "offset": Corruption(lambda wave, offset, rate, rng: add_offset(wave, offset), (0.01, 0.1), "FS"),
+    "offset": Corruption(lambda wave, offset, rate, rng: wave + offset, (0.01, 0.1), "FS"),
     "silence": Corruption(lambda wave, seconds, rate, rng: prepend_silence(wave, seconds, rate), (1.0,), "s in front"),
 }
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from dfa_utils import metrics
 from dfa_utils.analysis.crossval import fit_all_epochs, left_in, make_folds
-from dfa_utils.analysis.robustness import score_conditions
+from dfa_utils.analysis.robustness import UNDECIDED, score_conditions
 from dfa_utils.backends.ensemble import Ensemble
 from dfa_utils.checkpoint import load_checkpoint, runs_folder
 from dfa_utils.dataset import scan
@@ -71,11 +71,14 @@ def judge(manifest: pd.DataFrame, numbers: pd.Series, recipe: str, seed: int, fo
 
 
 def damaged_scores(detector: Detector, clips: pd.DataFrame) -> np.ndarray:
-    """P(fake) [N] of clips that went through noise, MP3, a telephone or a loudspeaker, one after the other."""
+    """P(fake) [N] of clips that went through noise, MP3, a telephone or a loudspeaker, one after the other.
+
+    0.5 for a clip that is silent afterwards.
+    """
     scores = np.empty(len(clips))
     for i, condition in enumerate(DAMAGE):
         scores[i :: len(DAMAGE)] = score_conditions(detector, clips.path.iloc[i :: len(DAMAGE)], [condition])[0]
-    return scores
+    return np.nan_to_num(scores, nan=UNDECIDED)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -100,8 +103,9 @@ def mean_rate(table: pd.DataFrame, scores) -> float:
 
 
 def names_of(manifest: pd.DataFrame, root: Path) -> list[str]:
-    """The clips' paths below `root`, with forward slashes."""
-    return [Path(os.path.relpath(path, root)).as_posix() for path in manifest.path]
+    """The clips' paths below `root`, with forward slashes, as UTF-8 can hold them."""
+    names = [Path(os.path.relpath(path, root)).as_posix() for path in manifest.path]
+    return [name.encode(errors="backslashreplace").decode() for name in names]
 
 
 def read_table(path: Path, clips: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -110,7 +114,7 @@ def read_table(path: Path, clips: pd.DataFrame | None = None) -> pd.DataFrame:
         return clips
     names = dict.fromkeys(("system", "speaker"), str)
     table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=names).fillna(dict.fromkeys(names, ""))
-    if clips is not None and not table[["path", "fold"]].equals(clips[["path", "fold"]]):
+    if clips is not None and not table.reindex(columns=["path", "fold"]).equals(clips[["path", "fold"]]):
         raise ValueError(f"{path} holds the scores of other clips or folds; choose another name")
     return table
 
@@ -119,8 +123,7 @@ def write_scores(path: Path, table: pd.DataFrame, name: str, scores: pd.DataFram
     """Put the scores, clean and damaged, of the clips that `scores` has into the columns `name`, and save the table."""
     for column, values in ((name, scores.score), (f"{name} damaged", scores.damaged)):
         table[column] = values.combine_first(table.get(column, pd.Series(np.nan, table.index)))
-    content = table.to_csv(index=False, float_format="%.4f").encode(errors="backslashreplace")
-    write_atomically(path, content)
+    write_atomically(path, table.to_csv(index=False, float_format="%.4f").encode())
 
 
 if __name__ == "__main__":

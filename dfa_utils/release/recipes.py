@@ -39,7 +39,7 @@ def augmented(config: Config) -> Config:
 
 
 class Recipe(NamedTuple):
-    """The configs of the detectors that are put together; see `dfa_utils.models.Ensemble` for who leads and advises."""
+    """The configs of the detectors that are put together; `backends.ensemble` says who leads and who advises."""
 
     leads: tuple[Config, ...]
     advises: tuple[Config, ...] = ()

@@ -16,8 +16,8 @@ class ScoreTable:
     """A CSV with one line a file, in the order of `paths`, of the scores of the detector with this `fingerprint`.
 
     A line is on disk as soon as it is written; a line end in a file's name is written as \\n. With `resume`, the lines
-    that an earlier call left are kept and their files taken off the iterator `paths`; `done` counts them, `failed`
-    those among all lines that hold an error. Raises TableError for a table that is there without `resume`, or that
+    that an earlier call left are kept, and `paths` is advanced past their files; `done` counts them, `failed` those
+    among all lines that hold an error. Raises TableError for a table that is there without `resume`, or that
     holds other files or another detector's scores.
     """
 
@@ -30,7 +30,7 @@ class ScoreTable:
         elif resume:
             self._continue(paths)
         else:
-            raise TableError(f"{table}: is there already; --resume continues it; or remove it, or choose another name")
+            raise TableError(f"{table}: exists already; add --resume to continue it, remove it, or choose another name")
 
     def add(self, results: Iterable) -> Iterator[tuple]:
         """Pass (path, result) pairs through, and write a line for each; a result is a `Prediction`, or an error."""
@@ -58,7 +58,7 @@ class ScoreTable:
             end = len(HEADER)
             for line in file:
                 if line.endswith(b"\r\n"):  # else a kill cut it off
-                    self._keep(next(csv.reader([line.decode(errors="replace")])), _one_line(next(paths, "nothing")))
+                    self._keep(_cells(line), _one_line(next(paths, "nothing")))
                     end += len(line)
             file.truncate(end)
 
@@ -74,6 +74,14 @@ class ScoreTable:
         if row[4] != self.fingerprint:
             raise TableError(f"{self.table}: holds the scores of another detector; choose another name")
         self.failed += bool(row[-1])
+
+
+def _cells(line: bytes) -> list[str]:
+    """The cells of one line; none where it is no line of a CSV."""
+    try:
+        return next(csv.reader([line.decode(errors="replace")]))
+    except csv.Error:
+        return []
 
 
 def _one_line(text) -> str:
