@@ -55,7 +55,7 @@ report: $(READY)
 
 # Measure on this machine, and put the figures into the README.
 benchmarks: $(READY)
-	for name in decode features epoch scoring arithmetic growth memory kills coverage table; do \
+	for name in decode features epoch scoring arithmetic growth memory kills interval_coverage table; do \
 		$(BIN)/python tests/benchmarks/$$name.py || exit; done
 
 clean:

@@ -23,9 +23,9 @@ def clustered_interval(
     The interval is the expanded percentile one (Hesterberg 2015, "What teachers should know about the bootstrap"): its
     quantiles lie further out, by Student's t and sqrt(k / (k - 1)), k being the fewest clusters of any column and
     class. At 26 clusters a class of 7 clips and intra-class correlations of 0.3 and 0.5, 95 % intervals of the EER hold
-    the truth in 96 and 95 % of cases, those by clip in 87 and 78 % (tests/benchmarks/coverage.py). In trials of that
-    kind plain percentiles held it in 94 and 93 %, BCa in 93 and 92 %. With six clusters a class (91 %) it is still too
-    narrow.
+    the truth in 96 and 95 % of cases, those by clip in 87 and 78 % (tests/benchmarks/interval_coverage.py). In trials
+    of that kind plain percentiles held it in 94 and 93 %, BCa in 93 and 92 %. With six clusters a class (91 %) it is
+    still too narrow.
 
     Conservative: with k columns, what differs from clip to clip counts up to 2 ** k - 1 times, and so does what columns
     share that lie within one another; a clip that is unknown in one column of several; and a speaker with clips in both

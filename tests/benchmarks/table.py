@@ -17,7 +17,7 @@ def rows() -> list[tuple[str, str]]:
     memory, kills = found["memory"], found["kills"]
     return [
         *(
-            (f"reading 2 s of a {kind}, ms", listed(ways, " (ms)"))
+            (f"reading a {kind}, ms", listed(ways, " (ms)"))
             for kind, ways in decode.items()
             if kind != "machine"
         ),

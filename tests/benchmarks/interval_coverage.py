@@ -55,4 +55,4 @@ if __name__ == "__main__":
         results = pool.map(coverage, SETTINGS)
         names = [f"{speakers} speakers a class, correlation {c}" for speakers, c in SETTINGS]
         figures = {"runs": RUNS, "draws a run": DRAWS, "true EER": round(TRUTH, 4)}
-        write("coverage", {**figures, **dict(zip(names, results, strict=True))})
+        write("interval_coverage", {**figures, **dict(zip(names, results, strict=True))})
