@@ -22,7 +22,7 @@ KINDS = {  # seconds, Hz, suffix, reads a turn
 with scratch() as folder:
     figures, toy = {}, load_audio(sorted((ROOT / "data" / "toy").rglob("*.wav"))[0]).numpy()
     for kind, (seconds, rate, suffix, count) in KINDS.items():
-        path = folder / f"clip.{suffix}"
+        path = folder / f"{seconds} s, {rate} Hz.{suffix}"
         soundfile.write(path, np.resize(toy, seconds * rate), rate)
         ways = {
             "torchaudio.load": lambda path=path: torchaudio.load(path),

@@ -16,11 +16,7 @@ def rows() -> list[tuple[str, str]]:
     growth = {name: values["exponent"] for name, values in found["growth"].items() if name != "machine"}
     memory, kills = found["memory"], found["kills"]
     return [
-        *(
-            (f"reading a {kind}, ms", listed(ways, " (ms)"))
-            for kind, ways in decode.items()
-            if kind != "machine"
-        ),
+        *((f"reading a {kind}, ms", listed(ways, " (ms)")) for kind, ways in decode.items() if kind != "machine"),
         ("mel spectrogram, one thread, ms", listed(features, " (ms a clip)")),
         (
             "data path up to the spectrogram, two cores, ms",
