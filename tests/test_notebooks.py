@@ -84,8 +84,9 @@ def test_the_badges_point_to_the_repository_of_the_first_cell():
 
 def test_links_lead_to_notebooks():
     for path in PATHS:
-        for target in re.findall(r"\]\((\d\d_\w+\.ipynb)\)", path.read_text(encoding="utf-8")):
-            assert (path.parent / target).exists()
+        targets = re.findall(r"\]\((\w+\.ipynb)\)", path.read_text(encoding="utf-8"))
+        assert targets
+        assert all((path.parent / target).exists() for target in targets)
 
 
 @pytest.fixture

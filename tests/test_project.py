@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import dfa_utils
 
@@ -39,7 +40,8 @@ def imports(package):
     for name in graph:
         for node in ast.walk(trees[name]):
             found = []
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == root:
+            if isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{name}: name modules in full; relative imports are not seen here"
                 found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             elif isinstance(node, ast.Import):
                 found = [alias.name for alias in node.names]
@@ -77,20 +79,37 @@ def test_analysis_and_release_can_stay_closed():
         assert not outside or not {other.split(".")[0] for other in found} & {"analysis", "release"}, name
 
 
-def test_a_circle_through_a_folder_is_found(tmp_path):
-    package = tmp_path / "house"
+HOUSE = {"__init__": "", "cellar/__init__": "", "cellar/barrel": "", "cellar/ladder": "", "door": ""}
+
+
+def build(folder, **changes):
+    """The package "house" in a folder, with the code of some of its modules."""
+    package = folder / "house"
     (package / "cellar").mkdir(parents=True)
-    for name, text in {
-        "__init__": "",
-        "door": "from house.cellar import barrel",
-        "cellar/__init__": "",
-        "cellar/barrel": "",
-        "cellar/ladder": "def climb():\n    import house.door",
-    }.items():
+    for name, text in (HOUSE | {name.replace("__", "/"): text for name, text in changes.items()}).items():
         (package / f"{name}.py").write_text(text)
-    refuse_circles(imports(package))
-    with pytest.raises(AssertionError, match=r"door|cellar"):
-        refuse_circles(closed(imports(package)))
+    return imports(package)
+
+
+def test_a_circle_through_a_folder_is_found(tmp_path):
+    inside = "def climb():\n    import house.door"
+    graph = build(tmp_path, door="from house.cellar import barrel", cellar__ladder=inside)
+    refuse_circles(graph)
+    with pytest.raises(AssertionError, match=r"cellar <- door|door <- cellar"):
+        refuse_circles(closed(graph))
+
+
+def test_a_circle_within_a_folder_is_found(tmp_path):
+    inside = "def climb():\n    from house.cellar.barrel import wine"
+    graph = build(tmp_path, cellar__barrel="from house.cellar import ladder", cellar__ladder=inside)
+    refuse_circles(closed(graph))
+    with pytest.raises(AssertionError, match=r"cellar.ladder <- cellar.barrel|cellar.barrel <- cellar.ladder"):
+        refuse_circles(graph)
+
+
+def test_a_relative_import_does_not_slip_through(tmp_path):
+    with pytest.raises(AssertionError, match=r"cellar.ladder: name modules in full"):
+        build(tmp_path, cellar__ladder="from . import barrel")
 
 
 def functions(tree):
@@ -149,9 +168,29 @@ def test_the_package_offers_by_name_what_users_need():
         "evaluate",
     }
     assert names <= set(dir(dfa_utils))
+    assert not set(dfa_utils.__all__) & {path.stem for path in PACKAGE.iterdir()}  # importing one would hide the name
     assert all(callable(getattr(dfa_utils, name)) for name in names)
     with pytest.raises(AttributeError, match="nothing"):
         dfa_utils.nothing  # noqa: B018
+
+
+IN_ALL_ORDERS = """
+import importlib, itertools, sys
+for order in itertools.permutations(sys.argv[1:]):
+    for name in [name for name in sys.modules if name.split(".")[0] == "dfa_utils"]:
+        del sys.modules[name]
+    for name in order:
+        importlib.import_module(name)
+        from dfa_utils import audit, evaluate
+        public = sys.modules["dfa_utils"]
+        assert all(map(callable, (audit, evaluate, public.audit, public.evaluate))), order
+"""
+
+
+def test_no_order_of_imports_hides_a_public_name():
+    modules = ["dfa_utils", "dfa_utils.train", "dfa_utils.evaluation", "dfa_utils.datasets.audit"]
+    done = subprocess.run([sys.executable, "-c", IN_ALL_ORDERS, *modules], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 IMPORT_ALL = """
@@ -159,28 +198,28 @@ import importlib, pkgutil, sys
 sys.modules[sys.argv[1]] = None
 import dfa_utils
 for module in pkgutil.walk_packages(dfa_utils.__path__, "dfa_utils."):
-    if module.name != "dfa_utils.__main__":
-        importlib.import_module(module.name)
+    importlib.import_module(module.name)
 exec(sys.stdin.read())
+sys.exit(dfa_utils.__main__.main(["predict", sys.argv[2]]))
 """
 
 
-def import_cells():
-    """The code of all cells of all notebooks that import things and do nothing else."""
+def code_cells():
+    """The code of each cell of all notebooks."""
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            text = "".join(cell["source"])
-            if cell["cell_type"] == "code" and all(
-                isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(text).body
-            ):
-                yield text
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        yield from ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+def only_imports(code):
+    return all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(code).body)
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_without_an_optional_package_all_can_be_imported(name):
-    cells = list(import_cells())
+def test_without_an_optional_package_all_can_be_imported_and_wav_be_judged(name, tiny_root):
+    cells = [code for code in code_cells() if only_imports(code)]
     assert len(cells) >= 6
-    command = [sys.executable, "-c", IMPORT_ALL, name]
+    command = [sys.executable, "-c", IMPORT_ALL, name, str(tiny_root / "testing" / "fake" / "0.wav")]
     done = subprocess.run(command, input="\n".join(cells), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -224,6 +263,18 @@ def test_every_requirement_is_pinned_and_every_dependency_is_met():
     pins = {name.lower().replace("_", "-"): version for name, version in PINS.items()}
     for wanted in map(Requirement, metadata.requires("dfa-utils")):
         assert wanted.specifier.contains(pins[wanted.name]), wanted
+
+
+def test_every_dependency_is_imported_and_every_import_is_declared():
+    trees = [ast.parse(cell) for cell in code_cells()] + list(sources(PACKAGE).values())
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    found = {name.split(".")[0] for name in modules} - sys.stdlib_module_names
+    packages = metadata.packages_distributions()
+    imported = {canonicalize_name(name) for module in found for name in packages.get(module, [module])}
+    declared = [line for line in metadata.requires("dfa-utils") if 'extra == "dev"' not in line]
+    assert imported - {"dfa-utils", "google", "pip"} == {Requirement(line).name for line in declared}
 
 
 def test_the_trio_matches_the_design():
