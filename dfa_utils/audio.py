@@ -94,6 +94,11 @@ def fit_length(waveform: torch.Tensor, size: int) -> torch.Tensor:
     return waveform[start : start + size]
 
 
+def libsndfile_name(path) -> bytes | str:
+    """A path as soundfile opens any: on POSIX a name is bytes, which need not be text."""
+    return os.fsencode(path) if os.name == "posix" else os.fspath(path)
+
+
 def has_ffmpeg() -> bool:
     """Whether torchcodec and an FFmpeg that it can use are installed, so that `torchaudio.load` works."""
     try:
@@ -145,7 +150,7 @@ def _mix(samples: np.ndarray) -> np.ndarray:
 def _decode(path: Path) -> Iterator[tuple[np.ndarray, int]]:
     """Blocks [T, channels] of about BLOCK_SECONDS and their sample rate in Hz."""
     try:
-        file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)  # bytes: any name
+        file = soundfile.SoundFile(libsndfile_name(path))
     except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless .raw
         yield from _decode_with_ffmpeg(path)
         return

@@ -60,7 +60,7 @@ def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
     file = find_checkpoint(path)
     header, tensors = read_tensors(file)
     try:
-        model, info = _build(header), dict(json.loads(header["info"]))
+        model, info = _build(header), json.loads(header["info"])
         restore(model, tensors)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
@@ -108,9 +108,19 @@ def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         raise CheckpointError(
             f"{file}: damaged or not a safetensors file ({error}); copy it again or retrain"
         ) from error
-    if not {"config", "info"} <= set(header):
-        raise CheckpointError(f"{file}: no config in its header, so not written by dfa_utils; choose another file")
+    if not all(_is_object(header.get(name, "")) for name in ("config", "info")):
+        raise CheckpointError(
+            f"{file}: no settings in its header, so damaged or not written by dfa_utils; choose another file"
+        )
     return header, tensors
+
+
+def _is_object(text: str) -> bool:
+    """Whether it is JSON of names and values."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def find_checkpoint(path) -> Path:

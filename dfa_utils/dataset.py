@@ -82,8 +82,10 @@ class ClipDataset(Dataset):
         clip, size = open_clip(self.paths[index], self.config.sample_rate), self.config.clip_samples
         if index not in self.sounds:
             self.sounds[index] = _sounds_of(clip, size, self.paths[index])
-        longest = max(self.sounds[index], key=lambda sound: sound[1] - sound[0])
-        start, end = self._draw(index) if self.train else longest
+        if self.train:
+            start, end = self._draw(index)
+        else:
+            start, end = max(self.sounds[index], key=lambda sound: sound[1] - sound[0])
         return fit_length(clip[start:end], size), self.labels[index]
 
     def _draw(self, index: int) -> tuple[int, int]:

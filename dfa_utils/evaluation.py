@@ -26,7 +26,6 @@ def score_clips(detector: Detector, manifest: pd.DataFrame) -> pd.DataFrame:
     Under several processes each of them must call this with the same manifest: each scores its share, all get the
     whole. Raises AudioError, in all of them, for a clip that cannot be read or is silent; `scan` leaves such clips out.
     """
-
     rate, paths = detector.model.config.sample_rate, my_share(manifest.path.tolist())
     clips = zip(paths, map(stream_clip, progress_bar(paths, "scoring", leave=False), repeat(rate)), strict=True)
     results = gather_in_order([result for _, result in detector.judge(clips)])

@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from dfa_utils.backends.statistics import Statistics
 from dfa_utils.config import Config
 from dfa_utils.features import LogMel, SpecAugment, standardise
+from dfa_utils.support.lookup import find_entry
 
 
 class ConvBlock(nn.Sequential):
@@ -70,7 +71,7 @@ class SpectrogramDetector(nn.Module):
         self.config = config
         self.front_ends = nn.ModuleList(LogMel(view) for view in config.spectrograms)
         self.mask = SpecAugment(config.mask_bands, config.mask_frames)
-        self.back_end = BACK_ENDS[config.model](config).to(memory_format=torch.channels_last)
+        self.back_end = find_entry(BACK_ENDS, config.model, "model")(config).to(memory_format=torch.channels_last)
 
     @property
     def front_end(self) -> LogMel:
@@ -102,8 +103,6 @@ def build_model(name: str | None = None, config: Config | None = None) -> Spectr
     """
     config = config or Config()
     config = replace(config, model=name or config.model)
-    if config.model not in BACK_ENDS:
-        raise ValueError(f"no model called {config.model!r}; known: {', '.join(sorted(BACK_ENDS))}")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         return SpectrogramDetector(config)

@@ -18,6 +18,13 @@ os.environ["DFA_CACHE"] = CACHE.name
 os.environ.pop("DFA_DATA", None)  # the notebooks run on the fixture, whatever the developer works on
 
 
+@pytest.fixture(autouse=True)
+def draws_of_its_own(request):
+    """Each test of a module that has an `rng` draws the same numbers, whatever ran before it in the same process."""
+    if hasattr(request.module, "rng"):
+        request.module.rng = np.random.default_rng(0)
+
+
 def tone(rng, seconds=0.5, hz=None):
     """A sine with a little noise [T] float32: the "real" class."""
     t = np.arange(int(seconds * RATE)) / RATE

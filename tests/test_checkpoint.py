@@ -79,9 +79,6 @@ def test_a_header_that_says_nothing_is_named(saved, header):
     path = saved[0] / "best.safetensors"
     known, tensors = read_tensors(path)
     save_file(tensors, path, metadata=known | header)
-    if header == {"info": "[]"}:  # nothing is known of it, but nothing is wrong
-        assert load_checkpoint(path)[1] == {}
-        return
     with pytest.raises(CheckpointError, match=r"best\.safetensors"):
         load_checkpoint(path)
 

@@ -114,10 +114,10 @@ def test_what_is_there_is_not_computed_again_and_what_is_missing_is(compared, re
     compare.main(compared)
     assert (released / "compare.csv").read_text() == before
     table = compare.read_table(released / "compare.csv")
-    table.loc[table.fold == 1, "plain 0"] = np.nan
-    table.to_csv(released / "compare.csv", index=False)
-    with pytest.raises(AssertionError, match="computed again"):
-        compare.main(compared)
+    for column in ("plain 0", "plain 0 damaged"):
+        table.assign(**{column: table[column].where(table.fold == 0)}).to_csv(released / "compare.csv", index=False)
+        with pytest.raises(AssertionError, match="computed again"):
+            compare.main(compared)
     (released / "compare.csv").write_text(before)
 
 
@@ -133,6 +133,12 @@ def test_the_summary_is_the_mean_over_seeds_and_folds():
     assert list(summary.index) == ["b", "a"]
     assert summary.loc["a"].tolist() == pytest.approx([0.5, 0.25, 0.75, 0.75, 2])
     assert summary.loc["b"].tolist() == pytest.approx([0, 0, 0, 0.25, 1])
+
+
+def test_the_card_leaves_out_seeds_that_are_not_finished(compared, released):
+    table = compare.read_table(released / "compare.csv")
+    unfinished = table.assign(**{"plain 1": table["plain 0"].where(table.fold == 0), "plain 1 damaged": 0.5})
+    pd.testing.assert_frame_equal(card.left_out(unfinished), card.left_out(table))
 
 
 def test_the_card_is_rebuilt_from_the_tables(compared, released):

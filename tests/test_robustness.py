@@ -7,7 +7,7 @@ from conftest import hiss, tone
 from torch.utils.data import DataLoader
 
 from dfa_utils import metrics
-from dfa_utils.analysis.robustness import CLEAN, conditions_of, robustness, score_conditions
+from dfa_utils.analysis.robustness import CLEAN, conditions_of, robustness, score_conditions, score_of
 from dfa_utils.audio import AudioError
 from dfa_utils.dataset import ClipDataset
 from dfa_utils.effects.corruptions import CORRUPTIONS, Corruption
@@ -133,6 +133,12 @@ def test_a_clip_that_a_corruption_leaves_silent_counts_as_undecided(detector, so
     assert table.silent.tolist() == np.isnan(scores).sum(axis=1).tolist()
     expected = np.abs(np.where(np.isnan(scores[1]), 0.5, scores[1]) - scores[0])
     assert table.shift_95.iloc[1] == pytest.approx(np.quantile(expected, 0.95))
+
+
+def test_only_a_silent_clip_counts_as_undecided():
+    assert np.isnan(score_of(AudioError("a.wav: silent", "silent")))
+    with pytest.raises(AudioError, match=r"a\.wav"):
+        score_of(AudioError("a.wav: gives no finite score", "samples"))
 
 
 def test_leading_silence_changes_no_score(detector, some):

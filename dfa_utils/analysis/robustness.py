@@ -12,9 +12,10 @@ import torch
 from dfa_utils import metrics
 from dfa_utils.audio import AudioError
 from dfa_utils.datasets.cache import open_clip
-from dfa_utils.effects.corruptions import CORRUPTIONS, corrupt, find_corruption
+from dfa_utils.effects.corruptions import CORRUPTIONS, corrupt
 from dfa_utils.evaluation import eer_interval
-from dfa_utils.inference import Detector
+from dfa_utils.inference import Detector, Prediction
+from dfa_utils.support.lookup import find_entry
 from dfa_utils.support.parallel import map_in_threads
 
 CLEAN = ("clean", np.nan)  # the condition that changes nothing
@@ -46,7 +47,7 @@ def robustness(
 def conditions_of(names: Iterable[str] | None = None) -> list[tuple[str, float]]:
     """(name, level) of the clean condition and of each corruption's levels, from mild to severe."""
     chosen = CORRUPTIONS if names is None else names
-    return [CLEAN, *((name, level) for name in chosen for level in find_corruption(name).levels)]
+    return [CLEAN, *((name, level) for name in chosen for level in find_entry(CORRUPTIONS, name, "corruption").levels)]
 
 
 def score_conditions(
@@ -60,8 +61,17 @@ def score_conditions(
     work = list(product(conditions, range(len(paths))))
     version = partial(_version, paths=paths.tolist(), sample_rate=detector.model.config.sample_rate, seed=seed)
     clips = (("clip", [clip]) for clip in map_in_threads(version, work, "corrupting and scoring"))
-    scores = [np.nan if isinstance(result, AudioError) else result.score for _, result in detector.judge(clips)]
+    scores = [score_of(result) for _, result in detector.judge(clips)]
     return np.array(scores).reshape(len(conditions), -1)
+
+
+def score_of(result: Prediction | AudioError) -> float:
+    """P(fake); NaN for a clip that is silent, and any other error is raised."""
+    if not isinstance(result, AudioError):
+        return result.score
+    if result.kind != "silent":
+        raise result
+    return np.nan
 
 
 def _version(task: tuple[tuple[str, float], int], paths: list[str], sample_rate: int, seed: int) -> torch.Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 import torch
 
-from dfa_utils.audio import BLOCK_SECONDS, load_audio
+from dfa_utils.audio import BLOCK_SECONDS, libsndfile_name, load_audio
 from dfa_utils.support.files import PART, atomic_file
 
 DECODING = 2  # counts up when dfa_utils.audio makes other samples of a file than before
@@ -73,7 +73,7 @@ def clear(folder: Path) -> None:
 def _is_quick(path, sample_rate: int) -> bool:
     """Whether the file is a short wav or flac that needs no resampling."""
     try:
-        header = soundfile.info(os.fsencode(path) if os.name == "posix" else path)
+        header = soundfile.info(libsndfile_name(path))
     except (soundfile.LibsndfileError, TypeError):
         return False
     lossless = header.format in ("WAV", "WAVEX", "FLAC")

@@ -22,8 +22,9 @@ from dfa_utils.audio import AudioError, load_audio
 from dfa_utils.config import Config
 from dfa_utils.datasets.layouts import CLASSES, DataError, find_sets, read, read_table
 from dfa_utils.datasets.walk import find_audio
-from dfa_utils.effects.vocode import VOCODERS, find_vocoder, vocode
+from dfa_utils.effects.vocode import VOCODERS, vocode
 from dfa_utils.support.files import write_atomically
+from dfa_utils.support.lookup import find_entry
 from dfa_utils.support.parallel import map_in_threads
 from dfa_utils.windows import is_silent
 
@@ -47,7 +48,7 @@ def copy_synthesise(
     """
     names, folder = list(dict.fromkeys(VOCODERS if names is None else names)), Path(folder).expanduser()
     for name in names:
-        find_vocoder(name)
+        find_entry(VOCODERS, name, "vocoder")
     if not names:
         raise ValueError(f"no vocoder named; known: {', '.join(VOCODERS)}")
     if versions < 1:
@@ -117,7 +118,7 @@ def _digest(path: str) -> int:
     try:
         return int(hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16], 16)
     except OSError as error:
-        raise AudioError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
+        raise AudioError(f"{path}: cannot be opened ({error.strerror}); check the path", "missing") from error
 
 
 def _usable(path: str) -> torch.Tensor:
@@ -127,7 +128,7 @@ def _usable(path: str) -> torch.Tensor:
     if len(waveform) > LONGEST * rate:
         raise AudioError(f"{path}: longer than {LONGEST / 60:g} minutes; cut it into shorter clips")
     if is_silent(waveform):
-        raise AudioError(f"{path}: silent; leave it out")
+        raise AudioError(f"{path}: silent; leave it out", "silent")
     return _limit_peak(waveform)
 
 

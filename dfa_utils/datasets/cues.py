@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from dfa_utils.audio import AudioError
+from dfa_utils.audio import AudioError, libsndfile_name
 from dfa_utils.config import Config
 from dfa_utils.datasets.cache import open_clip
 from dfa_utils.windows import is_silent
@@ -35,7 +35,7 @@ SPECTRAL = {
 TOO_SHORT = 0.5  # s
 CLIPPED = 1e-3  # share of samples at full scale
 MEL_BANDS, TIMES = 16, 16  # of a clip's sketch
-LONGEST = 30.0  # s; of a longer clip the level and the spectrum of its beginning are measured
+LONGEST = 30.0  # s; of a longer clip the level and the spectrum of its first part that is not silent are measured
 
 
 def measure_clip(path) -> dict:
@@ -47,9 +47,10 @@ def measure_clip(path) -> dict:
     """
     try:
         clip = open_clip(path, RATE)
-        samples = clip[: int(LONGEST * RATE)]
-        if is_silent(samples):
-            raise AudioError(f"{path}: silent for {len(samples) / RATE:.3g} s; leave it out", "silent")
+        parts = clip.split(int(LONGEST * RATE))
+        samples = next((part for part in parts if not is_silent(part)), None)
+        if samples is None:
+            raise AudioError(f"{path}: silent for {len(clip) / RATE:.3g} s; leave it out", "silent")
     except AudioError as error:
         codec = Path(path).suffix[1:].lower()
         return {"codec": codec, "hash": "", "kind": error.kind, "problem": str(error)}
@@ -62,7 +63,7 @@ def measure_clip(path) -> dict:
 
 def _header(path) -> dict:
     try:
-        info = soundfile.info(str(path))
+        info = soundfile.info(libsndfile_name(path))
     except soundfile.LibsndfileError:  # what FFmpeg alone reads
         from torchcodec.decoders import AudioDecoder
 

@@ -37,6 +37,7 @@ from dfa_utils.effects.filters import (
     through_codec,
 )
 from dfa_utils.effects.rawboost import rawboost
+from dfa_utils.support.lookup import find_entry
 
 SPEEDS = (0.9, 0.95, 1.05, 1.1)
 PITCHES = (8 / 9, 17 / 18, 18 / 17, 9 / 8)  # two semitones and one, down and up; short fractions resample fast
@@ -70,7 +71,7 @@ class Augmentation:
         if self.policy and sample_rate < 8_000:
             raise ValueError(f"augmentation takes sample rates from 8000 Hz, got {sample_rate}")
         for name, probability in self.policy:
-            find_augmentation(name)
+            find_entry(AUGMENTATIONS, name, "augmentation")
             if not 0 <= probability <= 1:
                 raise ValueError(f"the probability of {name} must lie in [0, 1], got {probability}")
 
@@ -195,13 +196,6 @@ AUGMENTATIONS: dict[str, Operation] = {
     "rawboost": rawboost,
     "codec": recode,
 }
-
-
-def find_augmentation(name: str) -> Operation:
-    """The entry of AUGMENTATIONS; ValueError lists the known names."""
-    if name not in AUGMENTATIONS:
-        raise ValueError(f"no augmentation called {name!r}; known: {', '.join(AUGMENTATIONS)}")
-    return AUGMENTATIONS[name]
 
 
 def _with_choice(

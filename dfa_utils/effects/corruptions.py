@@ -23,6 +23,7 @@ from torchaudio.functional import (
 )
 
 from dfa_utils.effects.filters import change_rate, convolve, fit_end, through_codec
+from dfa_utils.support.lookup import find_entry
 
 TRANSITION = 200.0  # Hz; from the end of the pass band to the beginning of the stop band
 ATTENUATION = 80.0  # dB; in the stop band
@@ -194,13 +195,6 @@ CORRUPTIONS = {
 }
 
 
-def find_corruption(name: str) -> Corruption:
-    """The entry of CORRUPTIONS; ValueError lists the known names."""
-    if name not in CORRUPTIONS:
-        raise ValueError(f"no corruption called {name!r}; known: {', '.join(CORRUPTIONS)}")
-    return CORRUPTIONS[name]
-
-
 def corrupt(
     waveform: torch.Tensor, name: str, level: float, sample_rate: int, generator: np.random.Generator
 ) -> torch.Tensor:
@@ -210,7 +204,7 @@ def corrupt(
     """
     if waveform.ndim != 1 or not len(waveform):
         raise ValueError(f"expected one waveform [T], got {tuple(waveform.shape)}")
-    return find_corruption(name).function(waveform, level, sample_rate, generator)
+    return find_entry(CORRUPTIONS, name, "corruption").function(waveform, level, sample_rate, generator)
 
 
 def _refuse_unless_positive(name: str, seconds: float) -> None:

@@ -14,6 +14,8 @@ from scipy.signal import decimate
 from scipy.special import diric
 from torch.nn.functional import pad
 
+from dfa_utils.support.lookup import find_entry
+
 FLOOR = 1e-5  # magnitude below which a spectrogram holds nothing
 PITCH_RANGE = (60, 500)  # Hz
 Vocoder = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
@@ -72,13 +74,6 @@ def image(waveform: np.ndarray, sample_rate: int, generator: np.random.Generator
 VOCODERS: dict[str, Vocoder] = {"griffin_lim": griffin_lim, "source_filter": source_filter, "image": image}
 
 
-def find_vocoder(name: str) -> Vocoder:
-    """The entry of VOCODERS; ValueError lists the known names."""
-    if name not in VOCODERS:
-        raise ValueError(f"no vocoder called {name!r}; known: {', '.join(VOCODERS)}")
-    return VOCODERS[name]
-
-
 def vocode(waveform: torch.Tensor, name: str, sample_rate: int, generator: np.random.Generator) -> torch.Tensor:
     """The copy [T] that the vocoder called `name` makes of [T] at `sample_rate` Hz; finite, in step with it.
 
@@ -86,7 +81,7 @@ def vocode(waveform: torch.Tensor, name: str, sample_rate: int, generator: np.ra
     """
     if waveform.ndim != 1 or not len(waveform):
         raise ValueError(f"expected one waveform [T], got {tuple(waveform.shape)}")
-    vocoder, peak = find_vocoder(name), waveform.abs().max().clamp_min(1e-12)
+    vocoder, peak = find_entry(VOCODERS, name, "vocoder"), waveform.abs().max().clamp_min(1e-12)
     shortest = math.ceil(0.1 * sample_rate)
     padded = pad(waveform / peak, (0, max(shortest - len(waveform), 0)))
     made = vocoder(padded.numpy(), sample_rate, generator)

@@ -15,7 +15,7 @@ import torch
 
 from dfa_utils.analysis.calibrate import calibrate, uncertain_band
 from dfa_utils.analysis.crossval import fit_all_epochs
-from dfa_utils.analysis.robustness import CLEAN, score_conditions
+from dfa_utils.analysis.robustness import CLEAN, UNDECIDED, score_conditions, score_of
 from dfa_utils.backends.ensemble import Ensemble
 from dfa_utils.checkpoint import SHIPPED, load_checkpoint, round_to_half, runs_folder, save_checkpoint
 from dfa_utils.dataset import ClipDataset, fingerprint, make_loader, scan
@@ -82,7 +82,8 @@ def uncertain_through_channels(detector: Detector, clips: pd.DataFrame) -> tuple
     augment, generator = Augmentation(CHANNELS, config.sample_rate), torch.Generator().manual_seed(0)
     changed = (augment(waveforms, generator) for waveforms, _ in make_loader(ClipDataset(clips, config)))
     judged = detector.judge(("clip", [waveform]) for waveforms in changed for waveform in waveforms)
-    return uncertain_band(clips.label, [result.score for _, result in judged], detector.threshold)
+    scores = np.nan_to_num([score_of(result) for _, result in judged], nan=UNDECIDED)
+    return uncertain_band(clips.label, scores, detector.threshold)
 
 
 def widen(band: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
@@ -100,7 +101,7 @@ def score(detector: Detector, manifest: pd.DataFrame, root: Path, folder: Path) 
         folder / "scores.csv", scores.assign(path=names)[columns], detector.threshold, detector.fingerprint, data
     )
     testing = manifest[manifest.split == "testing"]
-    damaged = score_conditions(detector, testing.path, DAMAGE)  # [conditions, N]
+    damaged = np.nan_to_num(score_conditions(detector, testing.path, DAMAGE), nan=UNDECIDED)  # [conditions, N]
     table = pd.DataFrame(damaged.T, columns=[label(*condition) for condition in DAMAGE])
     table.insert(0, "path", np.array(names)[(scores.split == "testing").to_numpy()])
     write_atomically(folder / "damage.csv", table.to_csv(index=False, float_format="%.6f").encode())

@@ -13,7 +13,7 @@ from dfa_utils.checkpoint import SHIPPED
 from dfa_utils.evaluation import by_condition, clusters_of, eer_interval, load_scores, parts_of, summarise
 from dfa_utils.inference import Detector
 from dfa_utils.intervals import clustered_interval
-from dfa_utils.release.compare import mean_rate, read_table, summary
+from dfa_utils.release.compare import finished_columns, mean_rate, read_table, summary
 from dfa_utils.support.files import write_atomically
 
 START, END = "<!-- tables: python -m dfa_utils.release.card -->", "<!-- end of tables -->"
@@ -100,9 +100,9 @@ def left_out(scores: pd.DataFrame) -> pd.DataFrame:
     `low` and `high` bound the 95 % interval by speaker and system, `best` and `worst` are the seeds' means;
     `averaged` is the mean over folds of the EER of the mean logit over the seeds; `damaged` is `eer` on damaged clips.
     """
-    table = {}
+    table, columns = {}, finished_columns(scores)
     for recipe, part in summary(scores).iterrows():
-        seeds = scores.filter(regex=rf"^{recipe} \d+$")  # [N, seeds]
+        seeds = scores[columns[recipe]]  # [N, seeds]
 
         def rate(_, drawn, seeds=seeds) -> float:
             """Mean EER over the seeds of the drawn rows."""

@@ -38,11 +38,13 @@ def main(arguments=None) -> int:
     numbers = make_folds(manifest, options.folds, page=page)
     out, folder = Path(options.out), Path(options.runs or runs_folder() / "compare")
     clips = manifest.assign(path=names_of(manifest, Path(options.data)), fold=numbers)[CLIP]
+    table = read_table(out, clips)
     for seed, fold, recipe in product(options.seeds, range(options.folds), options.recipes):
-        table, name = read_table(out, clips), f"{recipe} {seed}"
-        if table[table.fold == fold].get(name, pd.Series(np.nan)).isna().any():
+        name = f"{recipe} {seed}"
+        there = table[table.fold == fold].reindex(columns=[name, f"{name} damaged"])
+        if there.isna().any(axis=None):
             write_scores(out, table, name, judge(manifest, numbers, recipe, seed, fold, folder))
-    print(summary(read_table(out, clips)).to_string(float_format="{:.3f}".format))
+    print(summary(table).to_string(float_format="{:.3f}".format))
     return 0
 
 
@@ -86,14 +88,23 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
     Seeds whose folds are not all there are left out.
     """
-    whole = [name for name in table.columns.drop(CLIP) if table[name].notna().all() and not name.endswith(" damaged")]
     rows = [
-        (name.rsplit(" ", 1)[0], mean_rate(table, table[name]), mean_rate(table, table[f"{name} damaged"]))
-        for name in whole
+        (recipe, mean_rate(table, table[name]), mean_rate(table, table[f"{name} damaged"]))
+        for recipe, names in finished_columns(table).items()
+        for name in names
     ]
     recipes = pd.DataFrame(rows, columns=["recipe", "eer", "damaged"]).groupby("recipe")
     means = recipes.agg(eer=("eer", "mean"), low=("eer", "min"), high=("eer", "max"), damaged=("damaged", "mean"))
     return means.assign(seeds=recipes.size()).sort_values("eer")
+
+
+def finished_columns(table: pd.DataFrame) -> dict[str, list[str]]:
+    """The columns "NAME SEED" of each recipe's seeds of which every clip has a score."""
+    found: dict[str, list[str]] = {}
+    for name in table.columns.drop(CLIP):
+        if not name.endswith(" damaged") and table[name].notna().all():
+            found.setdefault(name.rsplit(" ", 1)[0], []).append(name)
+    return found
 
 
 def mean_rate(table: pd.DataFrame, scores) -> float:
@@ -111,7 +122,7 @@ def names_of(manifest: pd.DataFrame, root: Path) -> list[str]:
 def read_table(path: Path, clips: pd.DataFrame | None = None) -> pd.DataFrame:
     """The CSV; where there is none yet, the `clips` alone. Raises ValueError where it is of other clips or folds."""
     if clips is not None and not path.exists():
-        return clips
+        return clips.copy()
     names = dict.fromkeys(("system", "speaker"), str)
     table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=names).fillna(dict.fromkeys(names, ""))
     if clips is not None and not table.reindex(columns=["path", "fold"]).equals(clips[["path", "fold"]]):
