@@ -9,6 +9,7 @@ import logging
 import math
 import warnings
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import update_bn
 
 from dfa_utils import metrics
 from dfa_utils.checkpoint import (
@@ -38,6 +40,7 @@ from dfa_utils.support.parallel import progress_bar
 
 log = logging.getLogger(__name__)
 WARM_UP = 0.3  # share of the steps in which the learning rate rises
+NORM_BATCHES = 50  # training batches of which batch norm's averages are taken after each epoch
 
 
 @dataclass
@@ -114,7 +117,9 @@ class Trainer:
         torch.manual_seed(self.config.seed * 1_000_003 + epoch)
         self.generator.manual_seed((self.config.seed * 1_000_003 + epoch) * 1_009 + self.accelerator.process_index)
         set_epoch(self.loader, epoch)
-        row = {"epoch": epoch + 1, **self._train(), **self._validate()}
+        row = {"epoch": epoch + 1, **self._train()}
+        self._settle_batch_norm()
+        row |= self._validate()
         self.run.epochs.append(row)
         if self.accelerator.is_main_process:
             self._save(better=self.run.best == epoch)
@@ -141,6 +146,16 @@ class Trainer:
         self.optimizer.zero_grad()
         self.schedule.step()
         return self.accelerator.gather((logits.detach(), labels))
+
+    def _settle_batch_norm(self) -> None:
+        """Average batch norm's statistics anew with the weights as they are now (Wu & Johnson 2021, "precise BN").
+
+        Its running averages lag behind the weights while the learning rate is high: validation would jump for no
+        reason that lies in the network.
+        """
+        batches, device = islice(self.loader, NORM_BATCHES), self.accelerator.device
+        clips = (self.augment(waveforms.to(device), self.generator) for waveforms, _ in batches)
+        update_bn(clips, self.accelerator.unwrap_model(self.model))
 
     def _validate(self) -> dict:
         """Score every validation clip as `Detector.predict` does; the threshold follows."""

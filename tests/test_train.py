@@ -17,6 +17,7 @@ from dfa_utils import checkpoint, metrics, train
 from dfa_utils.checkpoint import CheckpointError, load_checkpoint, read_tensors
 from dfa_utils.dataset import fingerprint
 from dfa_utils.evaluation import score_clips
+from dfa_utils.features import standardise
 from dfa_utils.inference import Detector
 from dfa_utils.train import Trainer, fit, newest_run
 
@@ -61,6 +62,15 @@ def test_one_seed_one_result(run, tiny_config, tiny_manifest, tmp_path):
     other = fit(replace(tiny_config, seed=1), tiny_manifest, tmp_path / "other")
     assert same(tensors(run.folder), tensors(again.folder))
     assert not same(tensors(run.folder), tensors(other.folder))
+
+
+def test_batch_norm_knows_the_weights_as_they_are(tiny_config, tiny_manifest, tmp_path):
+    trainer = Trainer(tiny_config, tiny_manifest, tmp_path / "a", "data")
+    trainer.do_epoch()
+    convolution, norm = trainer.model.back_end.stem[:2]
+    pictures = [standardise(trainer.model.front_end(w), tiny_config.db_scale) for w, _ in trainer.loader]
+    means = [convolution(picture).mean(dim=(0, 2, 3)) for picture in pictures]
+    torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(dim=0), atol=1e-5, rtol=1e-4)
 
 
 def test_training_leaves_the_global_generator_alone(tiny_config, tiny_manifest, tmp_path):
