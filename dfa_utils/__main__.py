@@ -1,4 +1,4 @@
-"""The command line: python -m dfa_utils audit | train | evaluate | report | predict | vocode | cache."""
+"""The command line: python -m dfa_utils audit | train | evaluate | report | predict | vocode | toy | cache."""
 
 import argparse
 import sys
@@ -33,13 +33,14 @@ def main(arguments=None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser("python -m dfa_utils", description="Detect synthetic speech.")
-    commands = top.add_subparsers(required=True, metavar="audit | train | evaluate | report | predict | vocode | cache")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
     _audit_options(commands.add_parser("audit", help="what is broken or doubled in a data set, or betrays the class"))
     _train_options(commands.add_parser("train", help="train a detector; a stopped run goes on where it was"))
     _evaluate_options(commands.add_parser("evaluate", help="accuracy, F1, confusion matrix and EER of each split"))
     _report_options(commands.add_parser("report", help="the tables of an evaluation again, from its CSV"))
     _predict_options(commands.add_parser("predict", help="judge files and folders"))
     _vocode_options(commands.add_parser("vocode", help="make fakes of real recordings, to train on"))
+    _toy_options(commands.add_parser("toy", help="make the toy data: simulated voices, and vocoded ones"))
     _cache_options(commands.add_parser("cache", help="decoded clips on disk: where, how many, how large"))
     return top
 
@@ -94,6 +95,16 @@ def _vocode_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--versions", type=int, default=1, metavar="N", help="copies of each clip (default: 1)")
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(command=vocode)
+
+
+def _toy_options(command: argparse.ArgumentParser) -> None:
+    from dfa_utils.datasets.toy import SIZES, TRAPS
+
+    command.add_argument("root", metavar="ROOT", help="the folder to make them in")
+    command.add_argument("--size", choices=SIZES, default="lesson", help="88 clips or 600 (default: lesson)")
+    traps = "; ".join(f"{name}: {what}" for name, what in TRAPS.items())
+    command.add_argument("--trap", choices=TRAPS, help=f"let something else than the vocoder tell the class ({traps})")
+    command.set_defaults(command=toy)
 
 
 def _cache_options(command: argparse.ArgumentParser) -> None:
@@ -184,6 +195,17 @@ def vocode(options) -> int:
     systems = made.system[made.label == 1].value_counts().sort_index()
     named = ", ".join(f"{count} {system.removeprefix('copy:')}" for system, count in systems.items())
     _say(f"{options.out}: {(made.label == 0).sum()} real clips and {systems.sum()} copies of them ({named})")
+    return 0
+
+
+def toy(options) -> int:
+    """`toy`: the toy data, with a trap if one is asked for."""
+    from dfa_utils.datasets.toy import write
+
+    root = write(options.root, options.size, options.trap)
+    _say(
+        f"{root}: {sum(1 for _ in root.rglob('*.wav'))} clips{f' with the trap {options.trap}' if options.trap else ''}"
+    )
     return 0
 
 

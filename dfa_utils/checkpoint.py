@@ -135,3 +135,23 @@ def find_checkpoint(path) -> Path:
             "notebooks/03_train_cnn.ipynb; then give its folder"
         )
     return max(found, key=lambda file: file.stat().st_mtime_ns)
+
+
+def flatten_state(state: dict) -> tuple[dict[str, torch.Tensor], list]:
+    """An optimizer's state as named tensors and its settings as what JSON can hold."""
+    tensors = {
+        f"{TRAINING_STATE}{i}.{k}": v.cpu().contiguous().clone()
+        for i, s in state["state"].items()
+        for k, v in s.items()
+    }
+    return tensors, state["param_groups"]
+
+
+def unflatten_state(tensors: dict[str, torch.Tensor], groups: list) -> dict:
+    """The inverse of `flatten_state`, from all tensors of a checkpoint."""
+    state: dict[int, dict] = {}
+    for name, value in tensors.items():
+        if name.startswith(TRAINING_STATE):
+            index, key = name.removeprefix(TRAINING_STATE).split(".")
+            state.setdefault(int(index), {})[key] = value
+    return {"state": state, "param_groups": groups}

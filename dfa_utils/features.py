@@ -1,5 +1,6 @@
 """From a waveform to a mel spectrogram in dB, for a whole batch at a time, on the model's device."""
 
+import numpy as np
 import torch
 from torch import nn
 from torchaudio.functional import linear_fbanks
@@ -21,6 +22,7 @@ class LogMel(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
+        self.config = config
         self.mel = MelPower(
             config.sample_rate,
             n_fft=config.n_fft,
@@ -35,6 +37,11 @@ class LogMel(nn.Module):
             bank = linear_fbanks(config.n_fft // 2 + 1, config.f_min, config.f_max, config.n_mels, config.sample_rate)
             self.mel.mel_scale.fb.copy_(bank)
         self.to_db = AmplitudeToDB("power", top_db=config.top_db)
+
+    @property
+    def hertz(self) -> np.ndarray:
+        """The centre of each band in Hz, [n_mels]: what the rows of the spectrogram mean."""
+        return band_corners(self.config)[1:-1]
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         if waveform.ndim != 2 or waveform.shape[1] == 0:
@@ -76,6 +83,15 @@ class MelPower(MelSpectrogram):
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         spectrum = self.spectrogram(waveform)  # [B, 1 + n_fft // 2, frames], complex
         return self.mel_scale(torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag))
+
+
+def band_corners(config: Config) -> np.ndarray:
+    """Corners [n_mels + 2] in Hz of the triangular filters: filter k rises from corner k and falls to corner k + 2."""
+    import librosa
+
+    if config.scale == "mel":
+        return librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=config.f_max)
+    return np.linspace(config.f_min, config.f_max, config.n_mels + 2)
 
 
 def normalise_waveform(waveform: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from dfa_utils import metrics
 COLOURS = ("#0072B2", "#D55E00")  # real, fake: apart for colour-blind readers too
 NAMES = ("real", "fake")
 STYLE = {
-    "figure.dpi": 72,  # keeps an executed notebook below 1 MB
+    "figure.dpi": 150,
     "font.size": 11,
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -32,6 +32,8 @@ LINES = (  # training, validation, testing, or whatever curves are compared: non
     {"color": "#009E73", "linestyle": (0, (4, 1))},
     {"color": "black", "linestyle": "-"},
 )
+MARKS = (500, 1_000, 2_000, 4_000, 8_000)  # Hz; what the axis of a mel spectrogram shows
+BOX = {"boxstyle": "round,pad=0.5", "facecolor": "0.95", "edgecolor": "0.3"}
 CLIPS_A_BIN = 10  # of a reliability diagram, at least: a share of fewer says little
 
 
@@ -49,21 +51,39 @@ def plot_waveform(waveform, sample_rate: int, label: int | None = None, ax: Axes
 
 
 def plot_spectrogram(
-    db, hop_seconds: float, ax: Axes | None = None, bands="mel band", unit="dB", cmap="magma", limit=None
+    db, hop_seconds: float, hertz, ax: Axes | None = None, unit="level (dB)", cmap="magma", limits=None, bar=True
 ) -> Axes:
-    """An image [bands, frames] with a bar for its unit; `bands` labels the axis, or gives its top in Hz.
+    """An image [bands, frames] over time in s and frequency in Hz, with a bar for its unit unless `bar` is False.
 
-    `limit` (dB) draws a difference: white at 0, symmetric colours up to it.
+    `hertz` is the frequency of the top edge, where the rows lie evenly from 0 Hz, or that of each row [bands], as
+    `LogMel.hertz` gives. `limits` are the values of the ends of the bar, so that several images can share one.
     """
-    ax = ax or plt.gca()
-    db = np.asarray(db)
-    top, label = (db.shape[0], bands) if isinstance(bands, str) else (bands / 1000, "frequency (kHz)")
-    style = {"cmap": cmap} if limit is None else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    ax, db = ax or plt.gca(), np.asarray(db)
+    top = hertz if np.ndim(hertz) == 0 else len(db)
+    low, high = limits or (None, None)
     extent = (0, db.shape[1] * hop_seconds, 0, top)
-    image = ax.imshow(db, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **style)
-    ax.figure.colorbar(image, ax=ax, label=unit)
-    ax.set(xlabel="time (s)", ylabel=label)
+    style = {"origin": "lower", "aspect": "auto", "interpolation": "nearest", "cmap": cmap, "vmin": low, "vmax": high}
+    image = ax.imshow(db, extent=extent, **style)
+    if np.ndim(hertz):
+        marks = [mark for mark in MARKS if hertz[0] <= mark <= hertz[-1]]
+        ax.set_yticks(np.interp(marks, hertz, np.arange(len(db)) + 0.5), [f"{mark:,}" for mark in marks])
+    if bar:
+        ax.figure.colorbar(image, ax=ax, label=unit)
+    ax.set(xlabel="time (s)", ylabel="frequency (Hz)")
     ax.grid(False)
+    return ax
+
+
+def plot_chain(boxes, ax: Axes | None = None) -> Axes:
+    """Boxes from left to right with an arrow from each to the next; each is (what stands in it, what stands below)."""
+    ax = ax or plt.gca()
+    for place, (inside, below) in enumerate(boxes):
+        ax.text(place, 0, inside, ha="center", va="center", fontsize=10, bbox=BOX)
+        ax.text(place, -0.55, below, ha="center", va="top", fontsize=8, color="0.3")
+        if place:
+            ax.annotate("", (place - 0.36, 0), (place - 0.64, 0), arrowprops={"arrowstyle": "->", "color": "0.3"})
+    ax.set(xlim=(-0.5, len(boxes) - 0.5), ylim=(-1.6, 0.6))
+    ax.set_axis_off()
     return ax
 
 
@@ -108,13 +128,15 @@ def plot_history(history, column: str, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_confusion(matrix, title: str = "", names=NAMES, ax: Axes | None = None) -> Axes:
-    """Counts [2, 2] (row = truth, column = verdict), coloured by their share of the row."""
+def plot_confusion(matrix, title: str = "", names=NAMES, ax: Axes | None = None, bar: bool = False) -> Axes:
+    """Counts [2, 2] (row = truth, column = verdict) and their share of the row, which also colours them."""
     matrix = np.asarray(matrix)
     share = matrix / matrix.sum(axis=1, keepdims=True)
+    words = [[f"{n}\n{part:.0%}" for n, part in zip(*row, strict=True)] for row in zip(matrix, share, strict=True)]
     rows = [name.replace(" (", "\n(") for name in names]
-    style = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar_kws": {"label": "share of the true class"}}
-    ax = sns.heatmap(share, annot=matrix, fmt="d", xticklabels=NAMES, yticklabels=rows, ax=ax or plt.gca(), **style)
+    style = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": bar, "xticklabels": NAMES, "yticklabels": rows, "fmt": ""}
+    style |= {"cbar_kws": {"label": "share of the true class"}} if bar else {}
+    ax = sns.heatmap(share, annot=np.array(words), ax=ax or plt.gca(), **style)
     ax.set_yticks(ax.get_yticks(), rows, rotation=90, va="center")
     ax.set(xlabel="called", ylabel="truth", title=title)
     ax.grid(False)
@@ -197,12 +219,13 @@ def plot_over_time(prediction, window_seconds: float, ax: Axes | None = None) ->
     return ax
 
 
-def plot_map(db, evidence, hop_seconds: float, ax: Axes | None = None) -> Axes:
+def plot_map(db, evidence, hop_seconds: float, hertz, ax: Axes | None = None) -> Axes:
     """A map [n_mels, frames] over the spectrogram [n_mels, frames] in dB: red speaks for fake, blue for real.
 
     The stronger, the less shines through; `evidence` is one of `explain.grad_cam`, in logits up to a scale.
     """
-    ax, evidence = plot_spectrogram(db, hop_seconds, ax, cmap="gray"), np.asarray(evidence)
+    ax = plot_spectrogram(db, hop_seconds, hertz, ax, cmap="gray", bar=False)
+    evidence = np.asarray(evidence)
     limit = float(np.abs(evidence).max()) or 1.0
     style = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "alpha": 0.8 * np.abs(evidence) / limit}
     extent = ax.images[0].get_extent()

@@ -22,12 +22,13 @@ from torch.optim.swa_utils import update_bn
 
 from dfa_utils import metrics
 from dfa_utils.checkpoint import (
-    TRAINING_STATE,
     CheckpointError,
+    flatten_state,
     read_tensors,
     restore,
     runs_folder,
     save_checkpoint,
+    unflatten_state,
 )
 from dfa_utils.config import Config
 from dfa_utils.dataset import ClipDataset, fingerprint, make_loader, set_epoch
@@ -40,7 +41,7 @@ from dfa_utils.support.parallel import progress_bar
 
 log = logging.getLogger(__name__)
 WARM_UP = 0.3  # share of the steps in which the learning rate rises
-NORM_BATCHES = 50  # training batches of which batch norm's averages are taken after each epoch
+NORM_BATCHES = 10  # training batches of which batch norm's averages are taken after each epoch
 
 
 @dataclass
@@ -172,7 +173,7 @@ class Trainer:
         info = {"data": self.data, "precision": self.precision, "threshold": self.threshold, **self.run.epochs[-1]}
         if better:
             save_checkpoint(folder / "best.safetensors", model, info)
-        tensors, groups = _flatten(self.optimizer.state_dict())
+        tensors, groups = flatten_state(self.optimizer.state_dict())
         info |= {"epochs": self.run.epochs, "groups": groups, "schedule": self.schedule.state_dict()}
         info["processes"] = self.accelerator.num_processes
         save_checkpoint(folder / "last.safetensors", model, info, tensors)
@@ -202,7 +203,7 @@ class Trainer:
         self._keep_precision(info.get("precision", self.precision))
         try:
             restore(self.accelerator.unwrap_model(self.model), tensors)
-            self.optimizer.load_state_dict(_unflatten(tensors, info["groups"]))
+            self.optimizer.load_state_dict(unflatten_state(tensors, info["groups"]))
             self.schedule.load_state_dict(info["schedule"])
             self.run.epochs = info["epochs"]
         except (RuntimeError, KeyError, ValueError) as error:
@@ -234,23 +235,3 @@ def _data_of(path: Path) -> str | None:
     except CheckpointError as error:
         log.warning("passed over: %s", error)
         return None
-
-
-def _flatten(state: dict) -> tuple[dict[str, torch.Tensor], list]:
-    """An optimizer's state as named tensors and its settings as what JSON can hold."""
-    tensors = {
-        f"{TRAINING_STATE}{i}.{k}": v.cpu().contiguous().clone()
-        for i, s in state["state"].items()
-        for k, v in s.items()
-    }
-    return tensors, state["param_groups"]
-
-
-def _unflatten(tensors: dict[str, torch.Tensor], groups: list) -> dict:
-    """The inverse of `_flatten`, from all tensors of a checkpoint."""
-    state: dict[int, dict] = {}
-    for name, value in tensors.items():
-        if name.startswith(TRAINING_STATE):
-            index, key = name.removeprefix(TRAINING_STATE).split(".")
-            state.setdefault(int(index), {})[key] = value
-    return {"state": state, "param_groups": groups}

@@ -15,7 +15,8 @@ RATE = 16_000
 ROOT = Path(__file__).parents[1]
 CACHE = tempfile.TemporaryDirectory()
 os.environ["DFA_CACHE"] = CACHE.name
-os.environ.pop("DFA_DATA", None)  # the notebooks run on the fixture, whatever the developer works on
+os.environ["DFA_DATA"] = str(ROOT / "data" / "toy")  # the notebooks run on the fixture, whatever the developer works on
+os.environ["DFA_WIDGETS"] = "off"
 
 
 @pytest.fixture(autouse=True)

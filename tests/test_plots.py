@@ -2,10 +2,11 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import norm
 from sklearn.metrics import auc
 
-from dfa_utils import metrics, plots
+from dfa_utils import Config, LogMel, metrics, plots
 from dfa_utils.inference import Prediction
 
 mpl.use("agg")
@@ -26,15 +27,15 @@ DAMAGE = pd.DataFrame(
 CURVES = {"training": (LABELS, LABELS), "testing": (LABELS, SCORES)}
 DRAW = {
     "waveform": lambda ax: plots.plot_waveform(SCORES, 16_000, 1, ax),
-    "spectrogram": lambda ax: plots.plot_spectrogram(rng.random((8, 9)), 0.01, ax),
-    "difference": lambda ax: plots.plot_spectrogram(rng.random((8, 9)), 0.01, ax, bands=8000, limit=3),
+    "spectrogram": lambda ax: plots.plot_spectrogram(rng.random((8, 9)), 0.01, 8_000, ax),
+    "mel": lambda ax: plots.plot_spectrogram(rng.random((80, 9)), 0.01, LogMel(Config()).hertz, ax),
     "counts": lambda ax: plots.plot_counts(MANIFEST, ax=ax),
     "cue": lambda ax: plots.plot_cue(SCORES, LABELS, "level (dB)", ax=ax),
     "confusion": lambda ax: plots.plot_confusion([[5, 1], [2, 7]], "testing", ax=ax),
     "scores": lambda ax: plots.plot_scores(LABELS, SCORES, 0.4, ax=ax),
     "reliability": lambda ax: plots.plot_reliability(LABELS, SCORES, ax),
     "over time": lambda ax: plots.plot_over_time(over_time(4.0), 2.0, ax),
-    "map": lambda ax: plots.plot_map(rng.random((8, 9)), rng.normal(size=(8, 9)), 0.01, ax),
+    "map": lambda ax: plots.plot_map(rng.random((8, 9)), rng.normal(size=(8, 9)), 0.01, 8_000, ax),
     "history": lambda ax: plots.plot_history(HISTORY, "loss", ax),
     "eer": lambda ax: plots.plot_history(HISTORY, "eer", ax),
     "roc": lambda ax: plots.plot_roc(CURVES, ax),
@@ -89,14 +90,37 @@ def test_samples_lie_at_their_time(ax):
     assert ax.lines[0].get_xydata() == pytest.approx(np.stack([np.arange(40) / 10, SCORES], axis=1))
 
 
-def test_a_spectrogram_has_seconds_kilohertz_and_a_bar_in_db(ax):
-    plots.plot_spectrogram(rng.random((8, 9)), 0.01, ax, bands=8000)
-    assert ax.images[0].get_extent() == pytest.approx((0, 0.09, 0, 8))
-    assert "dB" in [other.get_ylabel() for other in ax.figure.axes]
+def test_a_spectrogram_has_seconds_hertz_and_a_bar_in_db(ax):
+    plots.plot_spectrogram(rng.random((8, 9)), 0.01, 8_000, ax)
+    assert ax.images[0].get_extent() == pytest.approx((0, 0.09, 0, 8_000))
+    assert "level (dB)" in [other.get_ylabel() for other in ax.figure.axes]
+
+
+def test_the_axis_of_a_mel_spectrogram_names_the_row_in_which_a_tone_lies(ax):
+    tone = torch.sin(2 * torch.pi * 1_000 * torch.arange(16_000) / 16_000)
+    front_end = LogMel(Config())
+    db = front_end(tone[None])[0, 0].numpy()  # [80, frames]
+    plots.plot_spectrogram(db, 0.01, front_end.hertz, ax)
+    places = {text.get_text(): place for text, place in zip(ax.get_yticklabels(), ax.get_yticks(), strict=True)}
+    assert abs(places["1,000"] - 0.5 - db.mean(axis=1).argmax()) <= 0.5
+    assert list(places) == ["500", "1,000", "2,000", "4,000"]
+
+
+def test_images_share_a_bar_when_told_its_ends(ax):
+    plots.plot_spectrogram(rng.random((8, 9)), 0.01, 8_000, ax, limits=(-80, 0), bar=False)
+    assert ax.images[0].get_clim() == (-80, 0)
+    assert ax.figure.axes == [ax]
+
+
+def test_a_chain_has_an_arrow_between_its_boxes(ax):
+    plots.plot_chain([("text", "words"), ("vocoder", ""), ("wav", "samples")], ax)
+    words = [text.get_text() for text in ax.texts]
+    assert [word for word in words if word] == ["text", "words", "vocoder", "wav", "samples"]
+    assert sum(getattr(text, "arrow_patch", None) is not None for text in ax.texts) == 2
 
 
 def test_a_map_lies_on_what_it_explains_and_no_evidence_is_the_middle_of_its_colours(ax):
-    plots.plot_map(*rng.normal(size=(2, 40, 51)), 0.01, ax)
+    plots.plot_map(*rng.normal(size=(2, 40, 51)), 0.01, 8_000, ax)
     assert ax.images[1].get_extent() == ax.images[0].get_extent()
     assert ax.images[1].norm(0.0) == 0.5
 
@@ -117,7 +141,7 @@ def test_counts_are_those_of_each_class_and_split(ax):
 
 def test_rows_of_a_confusion_matrix_are_truths(ax):
     plots.plot_confusion([[5, 1], [2, 7]], ax=ax)
-    assert [text.get_text() for text in ax.texts] == ["5", "1", "2", "7"]
+    assert [text.get_text() for text in ax.texts] == ["5\n83%", "1\n17%", "2\n22%", "7\n78%"]
     assert ax.collections[0].get_array().ravel().tolist() == pytest.approx([5 / 6, 1 / 6, 2 / 9, 7 / 9])
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("truth", "called")
 

@@ -10,7 +10,10 @@ import pytest
 import soundfile
 from sklearn.metrics import roc_auc_score
 
-from dfa_utils.datasets import toy
+from dfa_utils import metrics
+from dfa_utils.audio import load_audio
+from dfa_utils.datasets import toy, toy_vocoders, toy_voice
+from dfa_utils.datasets.audit import audit
 
 ROOT = Path(__file__).parents[1] / "data" / "toy"
 SAMPLES = int(toy.SECONDS * toy.SAMPLE_RATE)
@@ -115,8 +118,8 @@ def test_no_clip_is_clipped_silent_or_a_copy(waves):
     assert np.abs(unit @ unit.T / SAMPLES - np.eye(len(unit))).max() < 0.5
 
 
-def clip(index, seed=toy.SEED):
-    return toy.render(toy.plan(seed).iloc[index])
+def clip(index, **which):
+    return toy.render(toy.plan(**which).iloc[index])
 
 
 def test_a_clip_depends_on_seed_and_index_alone():
@@ -131,17 +134,19 @@ def test_a_clip_depends_on_seed_and_index_alone():
 
 @pytest.mark.parametrize("pitch", [100.0, 200.0])
 def test_a_voice_speaks_at_its_pitch(pitch):
-    voice = toy.Voice("test", pitch, tract=1, jitter=0, shimmer=0, breath=0, open_quotient=0.6, rate=1, melody=0.01)
-    frames = toy._frames(toy.speak(voice, np.random.default_rng(0)), 640, 160)
-    found = toy._pitch(frames)
+    voice = toy_voice.Voice(
+        "test", pitch, tract=1, jitter=0, shimmer=0, breath=0, open_quotient=0.6, rate=1, melody=0.01
+    )
+    frames = toy_vocoders._frames(toy_voice.speak(voice, np.random.default_rng(0), 2.0), 640, 160)
+    found = toy_vocoders._pitch(frames)
     assert np.median(found[found > 0]) == pytest.approx(pitch, rel=0.06)  # declination moves it by less than a semitone
 
 
 def test_resonator_has_the_response_of_theory():
     centre, width, samples = 1000.0, 100.0, 16_000
     impulse = np.eye(1, samples)[0]
-    tracks = np.full((1, samples // toy.BLOCK), centre)
-    response = np.abs(np.fft.rfft(toy._resonate(impulse, tracks, np.array([width]))))  # 1 Hz per bin
+    tracks = np.full((1, samples // toy_voice.BLOCK), centre)
+    response = np.abs(np.fft.rfft(toy_voice._resonate(impulse, tracks, np.array([width]))))  # 1 Hz per bin
     assert response[0] == pytest.approx(1, abs=1e-6)
     assert response.argmax() == pytest.approx(centre, abs=5)
     assert np.ptp(np.flatnonzero(response > response.max() / np.sqrt(2))) == pytest.approx(width, rel=0.05)
@@ -149,7 +154,7 @@ def test_resonator_has_the_response_of_theory():
 
 @pytest.mark.parametrize("name", toy.VOCODERS)
 def test_vocoders_keep_length_and_loudness_contour_but_not_the_waveform(name):
-    wave = toy.speak(toy.make_voice(0), np.random.default_rng(0), seconds=1.5)
+    wave = toy_voice.speak(toy_voice.make_voice(0, 0), np.random.default_rng(0), seconds=1.5)
     coded = toy.VOCODERS[name](wave, np.random.default_rng(0))
     assert coded.shape == wave.shape
     assert np.isfinite(coded).all()
@@ -159,6 +164,62 @@ def test_vocoders_keep_length_and_loudness_contour_but_not_the_waveform(name):
 
 
 def test_command_line_writes_the_whole_set(tmp_path, manifest):
-    subprocess.run([sys.executable, "-m", "dfa_utils.datasets.toy", tmp_path / "toy"], check=True, cwd=ROOT.parents[1])
+    command = [sys.executable, "-m", "dfa_utils", "toy", tmp_path / "toy", "--size", "fixture"]
+    done = subprocess.run(command, check=True, cwd=ROOT.parents[1], capture_output=True, text=True)
     written = {p.relative_to(tmp_path / "toy").as_posix() for p in (tmp_path / "toy").rglob("*") if p.is_file()}
     assert written == {"manifest.csv", *manifest["path"]}
+    assert "88 clips" in done.stdout
+
+
+def test_the_clips_of_the_notebooks_are_more_of_the_same_by_other_voices(manifest):
+    lesson = toy.plan("lesson")
+    assert lesson.groupby(["split", "label"]).size().tolist() == [80, 80, 160, 160, 60, 60]
+    assert not set(lesson.seed) & set(toy.plan().seed)
+    assert set(lesson.system) == set(manifest.system)
+    assert lesson.path.is_unique
+
+
+def test_what_was_made_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setitem(toy.SIZES, "lesson", (1, {"training": 1}))
+    root = toy.kept(tmp_path)
+    (clip,) = list((root / "training" / "real").glob("*.wav"))[:1]
+    clip.unlink()
+    assert toy.kept(tmp_path) == root
+    assert not clip.exists()  # nothing was made a second time
+    (root / "manifest.csv").unlink()  # as a kill leaves it
+    assert toy.kept(tmp_path) == root
+    assert clip.exists()
+
+
+@pytest.fixture(scope="module", params=toy.TRAPS)
+def trapped(request, tmp_path_factory):
+    return request.param, toy.write(tmp_path_factory.mktemp("toy") / request.param, trap=request.param)
+
+
+def test_a_trap_is_found_by_the_audit_and_is_the_one_that_was_set(trapped, manifest):
+    trap, root = trapped
+    verdicts = " ".join(audit(root).verdicts)
+    words = {"level": "RMS level", "silence": "silence", "speakers": "speaker"}
+    assert words[trap] in verdicts
+    assert audit(ROOT).verdicts == []  # without a trap there is none
+
+
+def test_a_trap_tells_the_classes_apart_by_itself(trapped):
+    trap, root = trapped
+    table = pd.read_csv(root / "manifest.csv")
+    if trap == "speakers":
+        voices = table.groupby("label").speaker.agg(set)
+        assert not voices["real"] & voices["fake"]
+        splits = table.groupby("split").speaker.agg(set)
+        assert splits["testing"] | splits["validation"] <= splits["training"]
+        return
+    cue = {"level": np.std, "silence": lambda wave: -edges(wave)[0]}[trap]
+    values = [cue(load_audio(root / path).numpy()) for path in table.path]
+    assert metrics.roc_auc(table.label == "fake", values) > 0.95
+
+
+def test_an_unknown_trap_or_size_is_named():
+    with pytest.raises(ValueError, match="level, silence, speakers"):
+        toy.plan(trap="loudness")
+    with pytest.raises(ValueError, match="fixture, lesson"):
+        toy.plan("huge")

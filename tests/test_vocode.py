@@ -3,7 +3,7 @@ import pytest
 import torch
 from conftest import RATE
 
-from dfa_utils.datasets.toy import make_voice, speak
+from dfa_utils.datasets.toy_voice import make_voice, speak
 from dfa_utils.effects import vocode as module
 from dfa_utils.effects.vocode import VOCODERS, vocode
 
@@ -15,7 +15,7 @@ def generator(seed=0):
 @pytest.fixture(scope="module")
 def speech():
     """A simulated utterance [RATE] with a floor of noise, as recordings have."""
-    wave = speak(make_voice(3), generator(), 1.0) + 1e-3 * generator().standard_normal(RATE)
+    wave = speak(make_voice(3, 0), generator(), 1.0) + 1e-3 * generator().standard_normal(RATE)
     return torch.from_numpy(wave.astype(np.float32))
 
 

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from dfa_utils.config import Config
-from dfa_utils.features import standardise
+from dfa_utils.features import band_corners, standardise
 from dfa_utils.models import SpectrogramDetector, build_model
 
 BATCH = 32  # clips that are explained at once
@@ -50,11 +50,7 @@ def band_edges(config: Config, bands: int = 8) -> np.ndarray:
 
     Raises ValueError for bands that are not 1 to n_mels.
     """
-    import librosa
-
-    corners = np.linspace(config.f_min, config.f_max, config.n_mels + 2)  # Hz; filter k: from corner k to k + 2
-    if config.scale == "mel":
-        corners = librosa.mel_frequencies(len(corners), fmin=config.f_min, fmax=config.f_max)
+    corners = band_corners(config)
     between = (corners[:-1] + corners[1:]) / 2
     return np.concatenate([corners[:1], between[_band_starts(config, bands)[1:]], corners[-1:]])
 

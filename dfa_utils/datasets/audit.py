@@ -64,6 +64,7 @@ def audit(root) -> Findings:
         *_format_verdicts(usable),
         *_name_verdicts(usable),
         *_session_verdicts(usable),
+        *_speaker_verdicts(usable),
         *_twin_verdicts(twins),
         *(_cue_verdicts(probes) if _fewest(usable) >= ENOUGH else []),
     ]
@@ -154,6 +155,16 @@ def _session_verdicts(clips: pd.DataFrame) -> list[str]:
         for split, (count, expected) in blocks.items()
         if count < expected / 3
     ]
+
+
+def _speaker_verdicts(clips: pd.DataFrame) -> list[str]:
+    speakers = {split: set(part.speaker) - {""} for split, part in clips.groupby("split")}
+    shared = speakers.get("training", set()) & speakers.get("testing", set())
+    if not shared:
+        return []
+    classes = clips[clips.speaker.isin(shared)].groupby("speaker").label.nunique()
+    alone = ", each in one class only, so that knowing the voice is knowing the class" if classes.max() == 1 else ""
+    return [f"{_counted(len(shared), 'speaker')} in both training and testing{alone}: give each speaker to one split"]
 
 
 def _class_blocks(clips: pd.DataFrame) -> tuple[int, float]:

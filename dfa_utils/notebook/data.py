@@ -1,61 +1,47 @@
-"""What the notebooks need around the lesson: the data root, a player, a banner, a detector to work with."""
+"""The data set that a notebook works on: the toy data, for-rerecorded from Google Drive, or another folder."""
 
-import base64
-import inspect
 import os
 import shutil
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
 import pandas as pd
-from IPython.display import Audio, Code, Markdown
+from IPython.display import Markdown
 
-from dfa_utils.config import Config
-from dfa_utils.dataset import fingerprint
 from dfa_utils.datasets import toy
+from dfa_utils.datasets.cache import cache_folder
 from dfa_utils.datasets.layouts import DataError
-from dfa_utils.inference import Detector
 from dfa_utils.plots import NAMES
 from dfa_utils.support.parallel import progress_bar
-from dfa_utils.train import fit, newest_run
 
 DRIVE = Path("/content/drive")
 LOCAL = Path("/content/data")
-RECORDER = """(async () => {
-  const stream = await navigator.mediaDevices.getUserMedia({audio: true});
-  const recorder = new MediaRecorder(stream), parts = [];
-  recorder.ondataavailable = event => parts.push(event.data);
-  recorder.start();
-  await new Promise(done => setTimeout(done, MILLISECONDS));
-  await new Promise(done => { recorder.onstop = done; recorder.stop(); });
-  stream.getTracks().forEach(track => track.stop());
-  const reader = new FileReader();
-  await new Promise(done => { reader.onload = done; reader.readAsDataURL(new Blob(parts)); });
-  return reader.result;
-})()"""  # the answer is a data URL
 
 
-def data_root(use_drive: bool = False) -> Path:
-    """The data set to work on: $DFA_DATA; else, with `use_drive`, for-rerecorded from Google Drive; else data/toy.
+def data_root(data: str | Path = "toy") -> Path:
+    """The folder of the data set that `data` means; $DFA_DATA, where it is set, wins.
 
-    Raises DataError for a $DFA_DATA that is no folder, and for a Drive without the data set.
+    "toy": 600 clips of simulated voices, made at the first call and kept in the cache folder. "drive", in Colab:
+    for-rerecorded from Google Drive; trained detectors then go to the Drive too, unless $DFA_RUNS says where. Anything
+    else is a path. Raises DataError for a path that does not exist, a Drive without the data set, and "drive" outside
+    Colab.
     """
     if named := os.environ.get("DFA_DATA"):
-        root = Path(named).expanduser()
-        if not root.exists():
-            raise DataError(f"DFA_DATA means {root.resolve()}, which does not exist; set it to an absolute path")
-        return root
-    return _from_drive() if use_drive else _toy()
+        return _existing(named, "DFA_DATA")
+    if data == "toy":
+        return toy.kept(cache_folder() or Path(tempfile.gettempdir()) / "dfa_utils")
+    return _from_drive() if data == "drive" else _existing(data, "DATA")
 
 
 def is_toy(manifest: pd.DataFrame) -> bool:
-    """Whether these clips are the simulated voices of the fixture."""
+    """Whether these clips are the simulated voices of the package."""
     return bool((manifest.system == toy.REAL_SYSTEM).any())
 
 
 def class_names(manifest: pd.DataFrame) -> tuple[str, str]:
-    """The words for the two classes: on the fixture they say that no human speaks."""
+    """The words for the two classes: on the toy data they say that no human speaks."""
     return ("real (simulated voice)", "fake (vocoded)") if is_toy(manifest) else NAMES
 
 
@@ -63,79 +49,31 @@ def banner(manifest: pd.DataFrame) -> Markdown:
     """What the reader must know about these data before the first number."""
     if is_toy(manifest):
         return Markdown(
-            f"> **Toy data.** {len(manifest)} two-second clips of *simulated* voices, made by the package. They "
-            "show how everything works; their numbers mean nothing for real deepfakes. Set `DFA_DATA`, or `USE_DRIVE` "
-            "in Colab, to work on real speech."
+            f"> **Toy data.** {len(manifest)} two-second clips of *simulated* voices, made by a program. They are good "
+            "for learning how everything works. Their numbers say nothing about real deepfakes. To work on real "
+            "speech, set `DATA` in the first cell."
         )
     return Markdown(
         f"> **{len(manifest):,} clips** from your data set. Sentences with numbers are made from *these* clips; the "
-        "other prose was written with the toy data and Fake-or-Real in mind."
+        "other text was written with the toy data and Fake-or-Real in mind."
     )
 
 
-def player(waveform, sample_rate: int) -> Audio:
-    """A player for samples [T]; the level is left as it is."""
-    return Audio(waveform.numpy().clip(-1, 1), rate=sample_rate, normalize=False)
-
-
-def source(thing) -> Code:
-    """The code of a class or function of the package, as it runs."""
-    return Code(inspect.getsource(thing), language="python")
-
-
-def upload() -> Path:
-    """In Colab: let the user choose a file of theirs; its path. Elsewhere RuntimeError: give the path itself."""
-    _require_colab("upload")
-    from google.colab import files
-
-    return Path(next(iter(files.upload())))
-
-
-def record(seconds: float = 5.0, path="recording.webm") -> Path:
-    """In Colab: record the browser's microphone to a webm file (decoded by FFmpeg). Elsewhere RuntimeError."""
-    _require_colab("record")
-    from google.colab import output
-
-    content = output.eval_js(RECORDER.replace("MILLISECONDS", str(int(1000 * seconds))))
-    Path(path).write_bytes(base64.b64decode(content.split(",", 1)[1]))
-    return Path(path)
-
-
-def run_on(manifest: pd.DataFrame) -> tuple[Path, str]:
-    """The newest run trained on exactly these data, else one trained now; and a sentence that says which."""
-    run = newest_run(fingerprint(manifest))
-    if run:
-        return run, f"The newest detector trained on this data set: `{run.name}`."
-    config = Config().scaled_to(int((manifest.split == "training").sum()))
-    run = fit(config, manifest).folder
-    return run, f"No detector had been trained on this data set, so one was trained just now: `{run.name}`."
-
-
-def detector_for(manifest: pd.DataFrame) -> tuple[Detector, str]:
-    """The detector that ships with the package, or on the fixture that of `run_on`; and which of them it is."""
-    if not is_toy(manifest):
-        return Detector.load(), "The detector that ships with `dfa_utils`."
-    run, sentence = run_on(manifest)
-    return Detector.load(run), sentence
-
-
-def _require_colab(what: str) -> None:
-    if "google.colab" not in sys.modules:
-        raise RuntimeError(f"{what} works in Colab only; here, record or save a file and set MY_FILE to its path")
-
-
-def _toy() -> Path:
-    """The committed fixture, looked for around the notebook and the package; made anew where there is none."""
-    around = [Path.cwd(), *Path.cwd().parents, Path(__file__).parents[1], *Path.cwd().glob("*/")]
-    found = next((p / "data" / "toy" for p in around if (p / "data" / "toy" / "manifest.csv").is_file()), None)
-    return found or toy.write(Path.cwd() / "data" / "toy")
+def _existing(named: str | Path, setting: str) -> Path:
+    root = Path(named).expanduser()
+    if not root.exists():
+        raise DataError(f"{setting} means {root.resolve()}, which does not exist; set it to an absolute path")
+    return root
 
 
 def _from_drive() -> Path:
     """Mount Google Drive and copy for-rerecorded, a folder or a zip, to the local disk, which is far faster to read."""
+    if "google.colab" not in sys.modules:
+        raise DataError('DATA = "drive" works in Colab only; here, give the path of the data set')
     from google.colab import drive
 
     drive.mount(str(DRIVE))
+    os.environ.setdefault("DFA_RUNS", str(DRIVE / "MyDrive" / "deepfake-audio" / "runs"))
     target = LOCAL / "for-rerecorded"
     if target.exists():
         return target

@@ -1,0 +1,39 @@
+"""The detectors that the notebooks work with, and how they are introduced: the same sentence in every notebook."""
+
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown
+
+from dfa_utils.config import Config
+from dfa_utils.dataset import fingerprint
+from dfa_utils.inference import Detector
+from dfa_utils.notebook.data import is_toy
+from dfa_utils.train import fit, newest_run
+
+
+def run_on(manifest: pd.DataFrame) -> tuple[Path, str]:
+    """The newest run trained on exactly these data, else one trained now; and a sentence that says which."""
+    run = newest_run(fingerprint(manifest))
+    if run:
+        return run, f"The newest detector trained on this data set: `{run.name}`."
+    config = Config().scaled_to(int((manifest.split == "training").sum()))
+    run = fit(config, manifest).folder
+    return run, f"No detector had been trained on this data set, so one was trained just now: `{run.name}`."
+
+
+def detector_for(manifest: pd.DataFrame) -> tuple[Detector, str]:
+    """The detector that ships with the package, or on the toy data that of `run_on`; and which of them it is."""
+    if not is_toy(manifest):
+        return Detector.load(), "The detector that ships with `dfa_utils`."
+    run, sentence = run_on(manifest)
+    return Detector.load(run), sentence
+
+
+def introduce(detector: Detector, which: str) -> Markdown:
+    """Which detector this is, and what was known of it when its training ended."""
+    rate = detector.info.get("eer")
+    known = f" Its EER on validation was {rate:.1%}," if rate is not None else ""
+    return Markdown(
+        f"{which} Fingerprint `{detector.fingerprint}`.{known} its threshold, fixed there, is {detector.threshold:.3f}."
+    )

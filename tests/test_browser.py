@@ -1,0 +1,193 @@
+"""The widgets of the notebooks, as a reader uses them: in JupyterLab, in a browser, with a microphone.
+
+They need Chromium (Debian: apt-get install chromium) and are skipped without it, except where CI is set.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from urllib.request import ProxyHandler, build_opener
+
+import nbformat
+import numpy as np
+import pytest
+import soundfile
+from conftest import RATE, tone
+from playwright.sync_api import expect, sync_playwright
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SWITCHES = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+PATIENCE = 60  # s; for a page or an answer on a busy machine
+CELLS = [
+    """
+from IPython.display import Markdown
+from dfa_utils.notebook import explore
+
+def draw(threshold=0.5):
+    return Markdown(f"From {threshold} on, a clip is called *fake*.")
+
+explore(draw, threshold=[0.3, 0.5, 0.7])
+""",
+    """
+from dfa_utils.audio import load_audio
+from dfa_utils.notebook import ask
+
+def predict(path):
+    waveform = load_audio(path, 16_000)
+    return f"{path}: {len(waveform) / 16_000:.1f} s of {'sound' if waveform.abs().max() > 0.01 else 'silence'}"
+
+ask(predict)
+""",
+    """
+import numpy as np
+from dfa_utils.notebook import listening_test
+
+noise = np.random.default_rng(0).normal(0, 0.1, (2, 8_000))
+listening_test(noise, labels=[0, 1], verdicts=["fake", "real"], sample_rate=16_000)
+""",
+]
+
+
+def chromium():
+    """The browser's path; without one, the test is skipped, or fails where CI is set."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not found:
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up("no Chromium found, which these tests drive: apt-get install chromium")
+    return found
+
+
+@contextmanager
+def jupyter_lab(root):
+    """JupyterLab on the folder `root`, without the user's own settings: its address, to be completed by a path."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token, log = secrets.token_hex(), root / "jupyter.log"
+    own = {name: str(root / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
+    env = os.environ | own | {"JUPYTER_PLATFORM_DIRS": "1", "IPYTHONDIR": str(root / "ipython")}
+    env.pop("DFA_WIDGETS", None)
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--ip=127.0.0.1", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
+    with log.open("w") as file:
+        server = subprocess.Popen([*command, f"--ServerApp.root_dir={root}"], env=env, stdout=file, stderr=file)
+    try:
+        address = f"http://127.0.0.1:{port}/%s?token={token}"
+        wait_for(server, address % "api/status", log)
+        yield address
+    finally:
+        server.terminate()  # it ends its kernels too
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def wait_for(server, url, log):
+    """Return when `url` answers; fail with the server's log if it ends first or takes too long."""
+    opener, deadline = build_opener(ProxyHandler({})), time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            opener.open(url, timeout=PATIENCE).close()
+            return
+        except OSError:  # it does not listen yet
+            time.sleep(0.1)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    """The notebook's code cells in the browser, after Run > Run All Cells."""
+    browser_path, root = chromium(), tmp_path_factory.mktemp("lab")
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(text.strip()) for text in CELLS], metadata={"kernelspec": kernel}
+    )
+    nbformat.write(notebook, root / "widgets.ipynb")
+    with sync_playwright() as playwright, jupyter_lab(root) as address:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=SWITCHES)
+        page = browser.new_page(viewport={"width": 1280, "height": 1600})
+        expect.set_options(timeout=1000 * PATIENCE)
+        page.set_default_timeout(1000 * PATIENCE)
+        page.goto(address % "lab/tree/widgets.ipynb")
+        expect(page.locator("#jp-main-statusbar")).to_contain_text("(ipykernel) | Idle")
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
+        expect(prompts.first).to_have_text("[1]:")
+        expect(prompts.last).not_to_have_text("[*]:")
+        assert prompts.last.inner_text() == f"[{len(CELLS)}]:", page.locator(".jp-Notebook").inner_text()
+        yield page.locator(".jp-CodeCell")
+        browser.close()
+
+
+@pytest.fixture
+def explorer(cells):
+    return cells.nth(0).locator(".jp-OutputArea").first
+
+
+@pytest.fixture
+def asker(cells):
+    return cells.nth(1).locator(".jp-OutputArea").first
+
+
+@pytest.fixture
+def listener(cells):
+    return cells.nth(2).locator(".jp-OutputArea").first
+
+
+def choose(asker, path):
+    asker.get_by_label("Choose a recording").set_input_files(path)
+
+
+def expect_answer(asker, text):
+    """The answer is there, and nothing else: no status that would say that it is still to come."""
+    expect(asker.locator(".jp-RenderedMarkdown")).to_have_text(text)
+    expect(asker.get_by_role("status")).to_have_text("")
+    assert "Traceback" not in asker.inner_text()
+
+
+def test_explore_shows_its_default_and_then_what_the_slider_says(explorer):
+    drawn = explorer.locator(".jp-RenderedMarkdown")
+    expect(drawn).to_have_text("From 0.5 on, a clip is called fake.")
+    explorer.get_by_role("slider").press("ArrowRight")
+    expect(drawn).to_have_text(["From 0.5 on, a clip is called fake.", "From 0.7 on, a clip is called fake."])
+    explorer.get_by_role("slider").press("ArrowLeft")
+    explorer.get_by_role("slider").press("ArrowLeft")
+    expect(drawn).to_have_text(["From 0.5 on, a clip is called fake.", "From 0.3 on, a clip is called fake."])
+
+
+def test_ask_judges_a_chosen_file(asker, tmp_path):
+    soundfile.write(tmp_path / "mine.wav", tone(np.random.default_rng(0), seconds=1.5), RATE)
+    choose(asker, tmp_path / "mine.wav")
+    expect_answer(asker, "mine.wav: 1.5 s of sound")
+
+
+def test_ask_says_what_is_wrong_with_a_file(asker, tmp_path):
+    (tmp_path / "text.wav").write_text("no audio")
+    choose(asker, tmp_path / "text.wav")
+    expect_answer(asker, re.compile(r"^This file cannot be judged\. text\.wav: "))
+
+
+def test_ask_records_five_seconds(asker):
+    asker.get_by_role("button", name="Record 5 seconds").click()
+    expect(asker.get_by_role("status")).to_have_text("Recording: speak for 5 seconds ...")
+    expect_answer(asker, re.compile(r"^recording\.wav: [45]\.\d s of sound\s*$"))
+
+
+def test_listening_test_holds_the_reader_against_the_detector(listener):
+    expect(listener.locator("audio")).to_have_count(2)
+    expect(listener.locator("audio").first).to_have_js_property("duration", 0.5)
+    assert "detector" not in listener.inner_text()
+    for button in listener.get_by_role("button", name="real", exact=True).all():
+        button.click()
+    listener.get_by_role("button", name="Compare").click()
+    expect(listener.locator("strong")).to_have_text(["1 of 2", "0 of 2"])
+    expect(listener.locator("tbody tr")).to_have_text(["A real real fake", "B fake real real"])

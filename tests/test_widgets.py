@@ -1,0 +1,72 @@
+"""What the notebooks' widgets do without a browser; tests/test_browser.py drives them in one."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from dfa_utils.audio import AudioError, load_audio
+from dfa_utils.notebook import sound, widgets
+
+
+def test_explore_draws_once_with_the_defaults_and_that_is_all_without_widgets(capsys):
+    calls = []
+    widgets.explore(lambda snr=10, kind="noise": calls.append((snr, kind)), snr=[0, 10, 20])
+    assert calls == [(10, "noise")]
+
+
+def test_the_result_of_a_blind_test_counts_both():
+    text = widgets.result_of_test(["real", "?", "fake"], [0, 1, 0], ["real", "fake", "uncertain"])
+    assert "You: **1 of 3**" in text
+    assert "The detector: **2 of 3**" in text
+    assert "| B | fake | ? | fake |" in text
+
+
+def test_samples_from_the_browser_become_a_wav_and_a_file_stays_as_it_is(tmp_path):
+    samples = np.sin(np.arange(800) / 10).astype("<f4")
+    path = widgets._keep(tmp_path, {"name": "recording.wav", "rate": 8_000}, samples.tobytes())
+    assert soundfile.info(path).samplerate == 8_000
+    assert soundfile.read(path)[0] == pytest.approx(samples, abs=1e-4)
+    assert widgets._keep(tmp_path, {"name": "../../a.mp3"}, b"any").read_bytes() == b"any"
+    assert not (tmp_path.parent / "a.mp3").exists()
+
+
+def test_a_file_that_cannot_be_judged_is_told_in_one_sentence(tmp_path):
+    def refuse(path):
+        raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again", "empty")
+
+    said = widgets._judge(refuse, tmp_path / "a.wav")
+    assert said == "This file cannot be judged. a.wav: the file is empty (0 bytes); copy or record it again"
+
+
+def test_a_player_leaves_the_level_as_it_is():
+    played = sound.player(torch.full((1_600,), 0.25), 16_000)
+    samples, rate = soundfile.read(io.BytesIO(played.data))
+    assert rate == 16_000
+    assert samples == pytest.approx(0.25, abs=1e-4)
+
+
+def test_without_a_network_there_is_no_human_sentence_and_nobody_waits(monkeypatch):
+    def fail(name):
+        raise OSError("no network")
+
+    monkeypatch.setattr("librosa.example", fail)
+    assert sound.human_sentence() is None
+    monkeypatch.setattr("librosa.example", lambda name: threading_wait())
+    assert sound.human_sentence(wait=0.05) is None
+
+
+def threading_wait():
+    """A network that never answers within the test."""
+    import time
+
+    time.sleep(1)
+    raise OSError("too slow")
+
+
+def test_a_human_sentence_is_what_librosa_offers(monkeypatch, tmp_path):
+    soundfile.write(tmp_path / "libri.wav", np.zeros(16_000), 16_000)
+    monkeypatch.setattr("librosa.example", lambda name: str(tmp_path / "libri.wav"))
+    assert len(load_audio(sound.human_sentence())) == 16_000
