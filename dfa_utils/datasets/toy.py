@@ -28,7 +28,7 @@ from dfa_utils.support.parallel import progress_bar
 
 SECONDS = 2.0  # length of a clip
 REAL_SYSTEM = "simulated voice"
-UNSEEN = "channel"  # the vocoder that only `testing` holds
+UNSEEN = "channel-vocoder"  # the vocoder that only `testing` holds
 COLUMNS = ["path", "split", "label", "system", "speaker"]
 SIZES = {
     "fixture": (2021, {"training": 10, "validation": 5, "testing": 7}),  # 88 clips: what the tests run on
@@ -123,7 +123,7 @@ def render(row: Mapping) -> np.ndarray:
     if row["trap"] == "silence" and is_fake:
         seconds = SECONDS
     if row["trap"] == "level":
-        levels = (high - 8, high) if is_fake else (low, low + 8)
+        levels = (high - 6, high) if is_fake else (low, low + 6)
     speech = speak(voice, rng, seconds)
     if is_fake:
         speech = VOCODERS[row["system"]](speech, rng)

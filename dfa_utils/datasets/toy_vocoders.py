@@ -107,5 +107,5 @@ VOCODERS = {
     "lpc": lpc,
     "phase-blind": phase_blind,
     "minimum-phase": minimum_phase,
-    "channel": channel,
+    "channel-vocoder": channel,
 }
