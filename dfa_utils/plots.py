@@ -121,7 +121,7 @@ def plot_history(history, column: str, ax: Axes | None = None) -> Axes:
     ax.axhline(chance, label="chance", **CHANCE)
     if column != "loss":
         ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ylabel = {"loss": "cross-entropy (nats)", "accuracy": "accuracy", "eer": "equal error rate"}[column]
+    ylabel = {"loss": "cross-entropy", "accuracy": "accuracy", "eer": "equal error rate"}[column]
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="epoch", ylabel=ylabel, ylim=(0, None))
     ax.legend()

@@ -48,9 +48,9 @@ PARTS = ("**The question.**", "**You will learn**", "## You saw", "## Exercises"
 def test_form(path):
     code, prose = cells(path, "code"), cells(path, "markdown")
     assert len(code) + len(prose) <= (30 if path.stem == PAGE else 65)
-    assert 0.5 <= len(code) / len(prose) <= 2.5
+    assert 0.5 <= len(code) / len(prose) <= 3
     lines = [len(cell["text"].splitlines()) for cell in code]
-    assert statistics.median(lines) <= (15 if path.stem == PAGE else 8)
+    assert statistics.median(lines) <= (15 if path.stem == PAGE else 6)
     assert max(lines) <= 25
     assert not any(re.search(r";\s*$|sys\.path|except:", cell["text"], re.MULTILINE) for cell in code)
     text = "\n".join(cell["text"] for cell in prose)
