@@ -99,6 +99,15 @@ def test_recipes_are_judged_on_what_they_never_heard(compared, released):
     assert compare.summary(table).eer.mean() < 0.3
 
 
+def test_clips_are_left_out_by_a_column_and_a_slip_of_the_pen_is_refused():
+    clips = pd.DataFrame({"path": ["a", "b", "c"], "part": ["core", "late", "wide"]})
+    assert compare.leave_out(clips, "part=late").path.tolist() == ["a", "c"]
+    assert compare.leave_out(clips, None).path.tolist() == ["a", "b", "c"]
+    for rule in ("part=Late", "parts=late", "late"):
+        with pytest.raises(ValueError, match="no clip has that"):
+            compare.leave_out(clips, rule)
+
+
 def test_scores_of_other_clips_are_not_mixed_in(compared, released):
     clips = compare.read_table(released / "compare.csv")[compare.CLIP]
     with pytest.raises(ValueError, match="other clips"):

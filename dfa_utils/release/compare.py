@@ -33,7 +33,7 @@ def main(arguments=None) -> int:
     """Compute the scores that the CSV lacks, and print the mean of each recipe."""
     options = parser().parse_args(arguments)
     manifest = scan(options.data, splits=("training", "validation"))
-    manifest = manifest[manifest.split != "testing"].reset_index(drop=True)
+    manifest = leave_out(manifest[manifest.split != "testing"], options.without)
     page = options.page if options.page in manifest else None
     numbers = make_folds(manifest, options.folds, page=page)
     out, folder = Path(options.out), Path(options.runs or runs_folder() / "compare")
@@ -59,8 +59,25 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     top.add_argument("--folds", type=int, default=3)
     top.add_argument("--page", default="source_repo", help="column that names where a clip comes from, if there is one")
+    top.add_argument("--without", metavar="COLUMN=VALUE", help="clips that have no say, such as part=late")
     top.add_argument("--runs", metavar="FOLDER", help="where the training runs lie (default: below $DFA_RUNS)")
     return top
+
+
+def leave_out(manifest: pd.DataFrame, rule: str | None) -> pd.DataFrame:
+    """The manifest without the clips whose column has a value, by a rule "COLUMN=VALUE"; None leaves all in.
+
+    Raises ValueError for a rule that fits no clip: a slip of the pen must not let clips in that were to stay out.
+    """
+    if rule is None:
+        return manifest.reset_index(drop=True)
+    column, _, value = rule.partition("=")
+    out = manifest[column].astype(str) == value if column in manifest else pd.Series(False, manifest.index)
+    if not out.any():
+        raise ValueError(
+            f"--without {rule}: no clip has that; give COLUMN=VALUE with a column of {[*manifest.columns]}"
+        )
+    return manifest[~out].reset_index(drop=True)
 
 
 def judge(manifest: pd.DataFrame, numbers: pd.Series, recipe: str, seed: int, fold: int, folder: Path) -> pd.DataFrame:
