@@ -128,14 +128,13 @@ def plot_history(history, column: str, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_confusion(matrix, title: str = "", names=NAMES, ax: Axes | None = None, bar: bool = False) -> Axes:
+def plot_confusion(matrix, title: str = "", names=NAMES, ax: Axes | None = None) -> Axes:
     """Counts [2, 2] (row = truth, column = verdict) and their share of the row, which also colours them."""
     matrix = np.asarray(matrix)
     share = matrix / matrix.sum(axis=1, keepdims=True)
     words = [[f"{n}\n{part:.0%}" for n, part in zip(*row, strict=True)] for row in zip(matrix, share, strict=True)]
     rows = [name.replace(" (", "\n(") for name in names]
-    style = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": bar, "xticklabels": NAMES, "yticklabels": rows, "fmt": ""}
-    style |= {"cbar_kws": {"label": "share of the true class"}} if bar else {}
+    style = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "xticklabels": NAMES, "yticklabels": rows, "fmt": ""}
     ax = sns.heatmap(share, annot=np.array(words), ax=ax or plt.gca(), **style)
     ax.set_yticks(ax.get_yticks(), rows, rotation=90, va="center")
     ax.set(xlabel="called", ylabel="truth", title=title)

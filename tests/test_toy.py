@@ -180,14 +180,16 @@ def test_the_clips_of_the_notebooks_are_more_of_the_same_by_other_voices(manifes
 
 
 def test_what_was_made_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("DFA_CACHE", str(tmp_path))
     monkeypatch.setitem(toy.SIZES, "lesson", (1, {"training": 1}))
-    root = toy.kept(tmp_path)
+    root = toy.kept()
+    assert root.parent == tmp_path
     (clip,) = list((root / "training" / "real").glob("*.wav"))[:1]
     clip.unlink()
-    assert toy.kept(tmp_path) == root
+    assert toy.kept() == root
     assert not clip.exists()  # nothing was made a second time
     (root / "manifest.csv").unlink()  # as a kill leaves it
-    assert toy.kept(tmp_path) == root
+    assert toy.kept() == root
     assert clip.exists()
 
 

@@ -1,6 +1,7 @@
 """What the notebooks' widgets do without a browser; tests/test_browser.py drives them in one."""
 
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from dfa_utils.audio import AudioError, load_audio
 from dfa_utils.notebook import sound, widgets
 
 
-def test_explore_draws_once_with_the_defaults_and_that_is_all_without_widgets(capsys):
+def test_explore_draws_once_with_the_defaults_and_that_is_all_without_widgets():
     calls = []
     widgets.explore(lambda snr=10, kind="noise": calls.append((snr, kind)), snr=[0, 10, 20])
     assert calls == [(10, "noise")]
@@ -54,16 +55,10 @@ def test_without_a_network_there_is_no_human_sentence_and_nobody_waits(monkeypat
 
     monkeypatch.setattr("librosa.example", fail)
     assert sound.human_sentence() is None
-    monkeypatch.setattr("librosa.example", lambda name: threading_wait())
+    answer = threading.Event()
+    monkeypatch.setattr("librosa.example", lambda name: answer.wait(10) and fail(name))
     assert sound.human_sentence(wait=0.05) is None
-
-
-def threading_wait():
-    """A network that never answers within the test."""
-    import time
-
-    time.sleep(1)
-    raise OSError("too slow")
+    answer.set()
 
 
 def test_a_human_sentence_is_what_librosa_offers(monkeypatch, tmp_path):

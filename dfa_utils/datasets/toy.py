@@ -9,8 +9,8 @@ recording condition tells the classes apart - unless a trap is asked for, which 
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from joblib import Parallel, delayed
 from scipy import signal
 
 from dfa_utils.datasets import toy_vocoders, toy_voice
+from dfa_utils.datasets.cache import cache_folder
 from dfa_utils.datasets.toy_vocoders import VOCODERS
 from dfa_utils.datasets.toy_voice import SAMPLE_RATE, make_voice, speak
 from dfa_utils.support.files import atomic_file, write_atomically
@@ -51,7 +52,7 @@ def _room(wave: np.ndarray, rng: np.random.Generator, taps: int = 3200) -> np.nd
 
 
 def _noise(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Background noise [samples] of random colour, 28 to 45 dB below unit power."""
+    """Background noise [samples] of random colour, 34 to 50 dB below unit power."""
     noise = signal.lfilter([1], [1, -rng.uniform(0, 0.9)], rng.standard_normal(samples))
     return 10 ** (-rng.uniform(34, 50) / 20) * noise / noise.std()
 
@@ -130,12 +131,10 @@ def render(row: Mapping) -> np.ndarray:
     return record(speech, session, levels)
 
 
-def write(root: str | Path, size: str = "fixture", trap: str | None = None, seed: int | None = None) -> Path:
+def write(root: str | Path, size: str = "fixture", trap: str | None = None) -> Path:
     """Write the clips of `plan` (PCM16), then `manifest.csv`, under `root`, each file in one step; returns `root`."""
-    root, table = Path(root), plan(size, trap, seed)
-    made = Parallel(n_jobs=-1, return_as="generator")(
-        delayed(partial(_write, root))(r) for r in table.to_dict("records")
-    )
+    root, table = Path(root), plan(size, trap)
+    made = Parallel(n_jobs=-1, return_as="generator")(delayed(_write)(root, r) for r in table.to_dict("records"))
     for _ in progress_bar(made, total=len(table), desc="making the toy data"):
         pass
     write_atomically(root / "manifest.csv", table[COLUMNS].to_csv(index=False).encode())
@@ -148,11 +147,13 @@ def _write(root: Path, row: Mapping) -> None:
         soundfile.write(file, samples, SAMPLE_RATE, format="WAV")
 
 
-def kept(folder: Path, size: str = "lesson", trap: str | None = None) -> Path:
-    """The toy data of this version of the generator below `folder`, made at the first call."""
-    sources = [Path(module.__file__).read_bytes() for module in (toy_voice, toy_vocoders)] + [
-        Path(__file__).read_bytes()
-    ]
-    version = hashlib.sha256(b"".join(sources)).hexdigest()[:8]
+def kept(size: str = "lesson", trap: str | None = None) -> Path:
+    """The toy data of this version of the generator, made at the first call and kept in the cache folder.
+
+    Where the cache is off, they are kept in the system's folder for temporary files.
+    """
+    files = (toy_voice.__file__, toy_vocoders.__file__, __file__)
+    version = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:8]
+    folder = cache_folder() or Path(tempfile.gettempdir()) / "dfa_utils"
     root = folder / "-".join(filter(None, ["toy", size, trap, version]))
     return root if (root / "manifest.csv").is_file() else write(root, size, trap)

@@ -38,7 +38,7 @@ def griffin_lim(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def phase_blind(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The spectrogram with each phase turned at random, by up to 0.3 or 0.5 of a turn, or between."""
+    """The spectrogram with each phase turned at random, by up to 0.3 to 0.5 of a turn."""
     grid, most = _grid(), rng.uniform(0.6, 1) * np.pi
     spectrum = grid.stft(wave)
     return grid.istft(spectrum * np.exp(1j * rng.uniform(-most, most, spectrum.shape)), k1=len(wave))

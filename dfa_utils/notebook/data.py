@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pandas as pd
 from IPython.display import Markdown
 
 from dfa_utils.datasets import toy
-from dfa_utils.datasets.cache import cache_folder
 from dfa_utils.datasets.layouts import DataError
 from dfa_utils.plots import NAMES
 from dfa_utils.support.parallel import progress_bar
@@ -31,7 +29,7 @@ def data_root(data: str | Path = "toy") -> Path:
     if named := os.environ.get("DFA_DATA"):
         return _existing(named, "DFA_DATA")
     if data == "toy":
-        return toy.kept(cache_folder() or Path(tempfile.gettempdir()) / "dfa_utils")
+        return toy.kept()
     return _from_drive() if data == "drive" else _existing(data, "DATA")
 
 

@@ -33,7 +33,8 @@ def detector_for(manifest: pd.DataFrame) -> tuple[Detector, str]:
 def introduce(detector: Detector, which: str) -> Markdown:
     """Which detector this is, and what was known of it when its training ended."""
     rate = detector.info.get("eer")
-    known = f" Its EER on validation was {rate:.1%}," if rate is not None else ""
+    known = "" if rate is None else f"EER on validation was {rate:.1%}, its "
     return Markdown(
-        f"{which} Fingerprint `{detector.fingerprint}`.{known} its threshold, fixed there, is {detector.threshold:.3f}."
+        f"{which} Fingerprint `{detector.fingerprint}`. Its {known}threshold, fixed on validation, is "
+        f"{detector.threshold:.3f}."
     )

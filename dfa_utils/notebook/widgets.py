@@ -8,13 +8,16 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 
 import matplotlib.pyplot as plt
 import numpy as np
 import soundfile
-from IPython.display import Audio, Markdown, clear_output, display
+import torch
+from IPython.display import Markdown, clear_output, display
 
 from dfa_utils.audio import AudioError
+from dfa_utils.notebook.sound import player
 from dfa_utils.plots import NAMES
 
 SCRIPT = Path(__file__).with_name("ask.js")
@@ -65,11 +68,11 @@ def listening_test(waveforms: Sequence, labels: Sequence[int], verdicts: Sequenc
 
     output, button = ipywidgets.Output(), ipywidgets.Button(description="Compare")
     rows, choices = [], []
-    for place, waveform in enumerate(waveforms):
-        sound = Audio(np.asarray(waveform).clip(-1, 1), rate=sample_rate, normalize=False).data
+    for letter, waveform in zip(ascii_uppercase, waveforms, strict=False):
+        sound = player(torch.as_tensor(waveform), sample_rate).data
         heard = ipywidgets.Audio(value=sound, format="wav", autoplay=False, loop=False, layout={"width": "17em"})
         choices.append(ipywidgets.ToggleButtons(options=["?", *NAMES], style={"button_width": "4em"}))
-        parts = [ipywidgets.Label(chr(ord("A") + place)), heard, choices[-1]]
+        parts = [ipywidgets.Label(letter), heard, choices[-1]]
         rows.append(ipywidgets.HBox(parts, layout={"flex_flow": "row wrap", "align_items": "center"}))
 
     def _compare(_):
@@ -85,8 +88,8 @@ def result_of_test(answers: Sequence[str], labels: Sequence[int], verdicts: Sequ
     """What a blind test showed, as Markdown: how many the reader and the detector called rightly, and each clip."""
     truth = [NAMES[label] for label in labels]
     lines = [
-        f"| {chr(ord('A') + place)} | {' | '.join(row)} |"
-        for place, row in enumerate(zip(truth, answers, verdicts, strict=True))
+        f"| {letter} | {' | '.join(row)} |"
+        for letter, row in zip(ascii_uppercase, zip(truth, answers, verdicts, strict=True), strict=False)
     ]
     right = [sum(a == b for a, b in zip(words, truth, strict=True)) for words in (answers, verdicts)]
     head = f"You: **{right[0]} of {len(truth)}** right. The detector: **{right[1]} of {len(truth)}**."
