@@ -98,12 +98,11 @@ def _vocode_options(command: argparse.ArgumentParser) -> None:
 
 
 def _toy_options(command: argparse.ArgumentParser) -> None:
-    from dfa_utils.datasets.toy import SIZES, TRAPS
-
     command.add_argument("root", metavar="ROOT", help="the folder to make them in")
-    command.add_argument("--size", choices=SIZES, default="lesson", help="88 clips or 600 (default: lesson)")
-    traps = "; ".join(f"{name}: {what}" for name, what in TRAPS.items())
-    command.add_argument("--trap", choices=TRAPS, help=f"let something else than the vocoder tell the class ({traps})")
+    command.add_argument("--size", default="lesson", help="fixture (88 clips) or lesson (600, the default)")
+    command.add_argument(
+        "--trap", help="level, silence or speakers: let this, and not only the vocoder, tell the class"
+    )
     command.set_defaults(command=toy)
 
 

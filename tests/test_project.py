@@ -223,12 +223,17 @@ def test_without_an_optional_package_all_can_be_imported_and_wav_be_judged(name,
     assert done.returncode == 0, done.stderr
 
 
-def test_the_import_is_light():
-    code = (
-        "import sys; from dfa_utils import Detector; heavy = {'librosa', 'seaborn', 'sklearn', 'matplotlib', 'pandas', "
-        "'accelerate', 'scipy', 'IPython', 'joblib', 'captum'} & set(sys.modules); "
-        "sys.exit(str(sorted(heavy)) if heavy else 0)"
-    )
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("from dfa_utils import Detector", set()),
+        ("from dfa_utils.__main__ import parser; parser()", {"accelerate", "joblib"}),
+    ],
+)
+def test_the_import_and_the_parser_are_light(code, allowed):
+    plots, tables = {"matplotlib", "seaborn", "IPython"}, {"pandas", "scipy", "sklearn"}
+    heavy = plots | tables | {"librosa", "captum", "accelerate", "joblib"} - allowed
+    code = f"import sys; {code}; heavy = {heavy} & set(sys.modules); sys.exit(str(sorted(heavy)) if heavy else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from sklearn.metrics import roc_auc_score
 
+from dfa_utils import __main__ as command
 from dfa_utils import metrics
 from dfa_utils.audio import load_audio
 from dfa_utils.datasets import toy, toy_vocoders, toy_voice
@@ -225,3 +226,10 @@ def test_an_unknown_trap_or_size_is_named():
         toy.plan(trap="loudness")
     with pytest.raises(ValueError, match="fixture, lesson"):
         toy.plan("huge")
+
+
+@pytest.mark.parametrize(("option", "known"), [("--trap", "level, silence, speakers"), ("--size", "fixture, lesson")])
+def test_the_command_line_names_what_there_is(tmp_path, capsys, option, known):
+    assert command.main(["toy", str(tmp_path / "toy"), option, "other"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"'other'; known: {known}")
+    assert not (tmp_path / "toy").exists()
