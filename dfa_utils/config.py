@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 
 SCALES = ("mel", "linear")
+CENTRES = ("clip", "band")
 MAY_BE_ZERO = {"f_min", "dropout", "weight_decay", "seed", "augment", "mask_bands", "mask_frames"}
 VIEW = ("n_fft", "hop_length", "n_mels", "f_min", "f_max")  # what tells one of a detector's spectrograms from another
 
@@ -31,6 +32,7 @@ class Config:
     f_max: float = 8_000.0  # Hz; vocoders leave much of their trace high up
     top_db: float = 80.0  # dB; what lies further below a clip's loudest point is floored
     db_scale: float = 20.0  # dB; divides the mean-free spectrogram, so that the network sees values of about 1
+    centre: str = "clip"  # which mean is taken from it: that of the "clip", or each "band"'s own, with which a channel goes
     views: tuple[tuple[float, ...], ...] = ()  # further spectrograms, if the model takes them; each the values of VIEW
 
     # Network
@@ -62,6 +64,8 @@ class Config:
             raise ValueError(f"f_max must lie above f_min and at or below {self.sample_rate / 2} Hz, got {self.f_max}")
         if self.scale not in SCALES:
             raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {self.scale!r}")
+        if self.centre not in CENTRES:
+            raise ValueError(f"centre must be one of {', '.join(CENTRES)}, got {self.centre!r}")
         if self.batch_size % 2:
             raise ValueError(f"batch_size must be even (half real, half fake), got {self.batch_size}")
         if any(len(view) != len(VIEW) for view in self.views):

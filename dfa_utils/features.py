@@ -101,6 +101,10 @@ def normalise_waveform(waveform: torch.Tensor) -> torch.Tensor:
     return waveform / rms.clamp(min=1e-8)
 
 
-def standardise(db: torch.Tensor, scale: float) -> torch.Tensor:
-    """Take each clip's mean from its spectrogram [B, 1, n_mels, frames] in dB and divide by `scale` dB."""
-    return (db - db.mean(dim=(2, 3), keepdim=True)) / scale
+def standardise(db: torch.Tensor, scale: float, centre: str = "clip") -> torch.Tensor:
+    """Take each clip's mean from its spectrogram [B, 1, n_mels, frames] in dB and divide by `scale` dB.
+
+    With centre="band" each band loses its own mean over time, and with it whatever stays the same throughout the clip,
+    such as the colour of a microphone (cepstral mean subtraction: Atal 1974).
+    """
+    return (db - db.mean(dim=(2, 3) if centre == "clip" else 3, keepdim=True)) / scale

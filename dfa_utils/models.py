@@ -79,7 +79,8 @@ class SpectrogramDetector(nn.Module):
         return self.front_ends[0]
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        return self.judge([standardise(front_end(waveform), self.config.db_scale) for front_end in self.front_ends])
+        scale, centre = self.config.db_scale, self.config.centre
+        return self.judge([standardise(front_end(waveform), scale, centre) for front_end in self.front_ends])
 
     def judge(self, spectrograms: list[torch.Tensor]) -> torch.Tensor:
         """Logits [B, 2] from the standardised spectrograms [B, 1, n_mels, frames], one a view."""

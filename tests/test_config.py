@@ -22,6 +22,8 @@ def test_unknown_fields_are_named():
         {"learning_rate": float("nan")},
         {"channels": (8, -1)},
         {"views": ((128, 40, 20),)},
+        {"scale": "bark"},
+        {"centre": "frame"},
     ],
 )
 def test_a_value_that_cannot_work_is_named(bad):

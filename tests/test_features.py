@@ -73,6 +73,15 @@ def test_standardise_takes_each_clips_mean():
     assert torch.allclose(out, standardise(db + 7, 20.0), atol=1e-5)
 
 
+def test_a_constant_channel_leaves_no_trace_once_each_band_is_centred():
+    db = torch.randn(2, 1, 8, 9, generator=generator) * 20 - 30
+    out = standardise(db, 20.0, "band")
+    channel = torch.randn(2, 1, 8, 1, generator=generator) * 10  # dB; another response for each clip
+    assert torch.allclose(out.mean(dim=3), torch.zeros(2, 1, 8), atol=1e-5)
+    assert torch.allclose(out, standardise(db + channel, 20.0, "band"), atol=1e-5)
+    assert not torch.allclose(standardise(db, 20.0), standardise(db + channel, 20.0), atol=0.1)
+
+
 def test_linear_bands_lie_evenly_in_hertz():
     config = Config(scale="linear", n_mels=56, f_min=4_000.0, f_max=7_500.0)
     front = LogMel(config)

@@ -126,7 +126,7 @@ def _prepare(model: SpectrogramDetector, waveforms: torch.Tensor) -> tuple[nn.Mo
         )
     with torch.no_grad():
         db = model.front_end(waveforms.to(next(model.parameters()).device))
-    return copy.deepcopy(model.back_end).eval(), standardise(db, model.config.db_scale)
+    return copy.deepcopy(model.back_end).eval(), standardise(db, model.config.db_scale, model.config.centre)
 
 
 def _scorer(back_end: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:

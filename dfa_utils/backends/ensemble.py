@@ -11,7 +11,7 @@ from dfa_utils.features import standardise
 
 ADVICE = 2.0  # how far the advisers can move the logit at most
 SAME_WINDOWS = ("sample_rate", "clip_seconds", "hop_seconds")  # settings that the members must agree in
-SAME_SPECTROGRAM = (*VIEW, "scale", "top_db", "db_scale")  # settings that make one spectrogram equal another
+SAME_SPECTROGRAM = (*VIEW, "scale", "top_db", "db_scale", "centre")  # settings that make one spectrogram equal another
 
 
 class Ensemble(nn.Module):
@@ -46,7 +46,7 @@ def _ask(member: nn.Module, waveform: torch.Tensor, seen: dict[tuple, torch.Tens
     keys = [tuple(getattr(view, name) for name in SAME_SPECTROGRAM) for view in member.config.spectrograms]
     for key, front_end in zip(keys, member.front_ends, strict=True):
         if key not in seen:
-            seen[key] = standardise(front_end(waveform), member.config.db_scale)
+            seen[key] = standardise(front_end(waveform), member.config.db_scale, member.config.centre)
     views = [seen[key] for key in keys]
     if isinstance(member.back_end, Statistics) and not member.training:
         if (whole := tuple(keys)) not in seen:
