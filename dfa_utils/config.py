@@ -32,7 +32,7 @@ class Config:
     f_max: float = 8_000.0  # Hz; vocoders leave much of their trace high up
     top_db: float = 80.0  # dB; what lies further below a clip's loudest point is floored
     db_scale: float = 20.0  # dB; divides the mean-free spectrogram, so that the network sees values of about 1
-    centre: str = "clip"  # which mean is taken from it: that of the "clip", or each "band"'s own, with which a channel goes
+    centre: str = "clip"  # whose mean is taken from it: the "clip"'s, or each "band"'s own, with which a channel goes
     views: tuple[tuple[float, ...], ...] = ()  # further spectrograms, if the model takes them; each the values of VIEW
 
     # Network

@@ -97,7 +97,7 @@ def fit(config: Config, manifest: pd.DataFrame, folder=None, teacher: Detector |
 class Trainer:
     """Everything one run needs; `do_epoch` trains, validates and saves. `data` is the manifest's fingerprint."""
 
-    def __init__(self, config: Config, manifest: pd.DataFrame, folder: Path, data: str, teacher: Detector | None = None):
+    def __init__(self, config: Config, manifest: pd.DataFrame, folder: Path, data: str, teacher=None):
         self.config, self.run = config, Run(folder)
         self.origin = {"data": data, "teacher": teacher and teacher.fingerprint}  # what a run cannot change on its way
         self.augment = Augmentation(config.augment, config.sample_rate)

@@ -8,7 +8,8 @@ import pytest
 import soundfile
 from conftest import RATE, hiss, tone
 
-from dfa_utils import Detector
+from dfa_utils import Detector, scan
+from dfa_utils.analysis.robustness import score_conditions
 from dfa_utils.effects.augment import Augmentation
 from dfa_utils.models import build_model
 from dfa_utils.release import build, card, compare, recipes
@@ -22,7 +23,7 @@ def root(tiny_root, tmp_path_factory):
     soundfile.write(more["real"], np.concatenate([tone(rng) for _ in range(6)]), RATE)
     soundfile.write(more["fake"], np.concatenate([hiss(rng) for _ in range(6)]), RATE)
     paths = {
-        (split, label): sorted((tiny_root / split / label).glob("*.wav")) + [more[label]] * 6 * (split == "validation")
+        (split, label): sorted((tiny_root / split / label).glob("*.wav")) + [more[label]] * 20 * (split == "validation")
         for split in ("training", "validation", "testing")
         for label in ("real", "fake")
     }
@@ -81,6 +82,17 @@ def test_the_release_holds_what_it_needs(released):
     low, high = detector.uncertain
     assert low <= detector.threshold <= high
     assert detector.calibration != (1.0, 0.0)
+
+
+def test_damage_turns_few_reals_into_fakes(released, root):
+    detector = Detector.load(released / "detector.safetensors")
+    clips = scan(root)
+    clips = clips[clips.split == "validation"]
+    scores = score_conditions(detector, clips.path, build.DAMAGE, seed=1)  # [conditions, N]
+    accused = (scores[:, clips.label == 0] > detector.uncertain[1]).mean(axis=1)
+    missed = (scores[0, clips.label == 1] < detector.uncertain[0]).mean()
+    assert accused.max() <= build.ACCUSED
+    assert missed <= build.MISSED
 
 
 def test_a_second_call_changes_nothing(root, patched, released):
@@ -157,7 +169,7 @@ def test_the_card_is_rebuilt_from_the_tables(compared, released):
     assert text.startswith("# Card")
     assert text.endswith("end\n")
     assert "old" not in text
-    for words in ("| testing |", "| telephone 8 |", "| gain -20 |", "| s1 |", "| release |"):
+    for words in ("| testing |", "| telephone 8 |", "| gain -20 |", "| s1 |", "| release |", "| mel 80, CNN |"):
         assert words in text
     card.main([str(released)])
     assert (released / "MODEL_CARD.md").read_text() == text

@@ -46,6 +46,7 @@ def tables(folder: Path) -> str:
         "What must not change a score, on `testing`": shifts(damage),
         "Fakes of `testing` by system": systems(scores[scores.split == "testing"], threshold),
         "Leave systems and pages out": left_out(read_table(folder / "compare.csv")),
+        "Recipes that were tried": tried(pd.read_csv(SHIPPED.parent / "screening.csv")),
     }
     return "\n\n".join(f"**{title}**\n\n{markdown(table)}" for title, table in parts.items()) + "\n"
 
@@ -114,6 +115,13 @@ def left_out(scores: pd.DataFrame) -> pd.DataFrame:
         table[recipe] = {"eer": part.eer, "low": low, "high": high, "best": part.low, "worst": part.high}
         table[recipe] |= {"averaged": averaged, "damaged": part.damaged, "seeds": part.seeds}
     return percent(pd.DataFrame(table).T)
+
+
+def tried(trials: pd.DataFrame) -> pd.DataFrame:
+    """Mean EER over the folds of each recipe, clean and damaged, and the number of folds; the best first."""
+    recipes = trials.groupby("recipe")
+    means = recipes[["clean", "mp3 64", "noise 20", "telephone 8"]].mean().sort_values("clean")
+    return percent(means).assign(folds=recipes.size().astype(str))
 
 
 def percent(table: pd.DataFrame) -> pd.DataFrame:

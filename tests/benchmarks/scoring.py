@@ -25,7 +25,8 @@ with scratch() as folder:
     paths = make_clips(folder, COUNT).path[:COUNT].tolist()
     waves = [load_audio(path) for path in paths]
     detector, scorer = Detector(build_model(), {}), fuse_for_scoring(build_model())
-    released = fuse_for_scoring(Detector.load().model)
+    shipped = Detector.load()
+    released = fuse_for_scoring(shipped.model)
     figures = {}
     for number in (1, 2):
         with threads(number):
@@ -35,6 +36,7 @@ with scratch() as folder:
                 ways[f"files, {setting}"] = lambda size=size: list(detector.predict_files(paths, size))
                 batches = torch.stack(waves).split(size)
                 ways[f"memory, {setting}"] = lambda batches=batches: score(scorer, batches)
+            ways[f"released detector, {setting}"] = lambda: list(shipped.predict_files(paths))
             ways[RELEASED] = lambda batches=batches: score(released, batches)  # those of 32
             taken = time_in_turns(ways)
             ratio = taken.pop(RELEASED) / taken[f"memory, {number} thread{'s'[: number - 1]}, batch 32"]
