@@ -40,11 +40,14 @@ def tables(folder: Path) -> str:
     damage = pd.read_csv(folder / "damage.csv").set_index("path")
     testing = scores[scores.split == "testing"].set_index("path")
     band = Detector.load(folder / SHIPPED.name).uncertain
+    validation = scores[scores.split == "validation"]
+    new = ~validation.system.isin(scores[scores.split == "training"].system)
     parts = {
         "Splits": splits(scores, threshold, band),
         "Damage, on `testing`": damaged(testing, damage, threshold, band),
         "What must not change a score, on `testing`": shifts(damage),
         "Fakes of `testing` by system": systems(scores[scores.split == "testing"], threshold),
+        "Fakes of `validation` by system, of those that `training` lacks": systems(validation[new], threshold),
         "Leave systems and pages out": left_out(read_table(folder / "compare.csv")),
         "Recipes that were tried": tried(pd.read_csv(SHIPPED.parent / "screening.csv")),
     }
