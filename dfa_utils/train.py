@@ -35,7 +35,7 @@ from dfa_utils.dataset import ClipDataset, fingerprint, make_loader, set_epoch
 from dfa_utils.effects.augment import Augmentation
 from dfa_utils.evaluation import score_clips
 from dfa_utils.inference import Detector
-from dfa_utils.models import build_model, fuse_for_scoring
+from dfa_utils.models import build_model
 from dfa_utils.support.files import write_atomically
 from dfa_utils.support.parallel import progress_bar
 
@@ -70,20 +70,18 @@ class Run:
         return done >= config.epochs or (done > 0 and done - 1 - max(self.best, risen) >= config.patience)
 
 
-def fit(config: Config, manifest: pd.DataFrame, folder=None, teacher: Detector | None = None) -> Run:
+def fit(config: Config, manifest: pd.DataFrame, folder=None) -> Run:
     """Train a detector on the training split, watch it on the validation split, and return the run.
 
     A run that was stopped goes on where it was; a finished one is returned as it is. `folder` defaults to one named
     after model, data and settings below `runs_folder()`. Batches of training waveforms go through what `config.augment`
-    says. With a `teacher` the network learns what that detector's model answers to each of these waveforms, P(fake)
-    before calibration, in place of the label (Hinton et al. 2015, "Distilling the knowledge in a neural network").
-    Raises ValueError if the folder holds a run with other settings, other data, another teacher or another number of
-    processes, and if the loss is no number any more.
+    says. Raises ValueError if the folder holds a run with other settings, other data or another number of processes,
+    and if the loss is no number any more.
     """
     data = fingerprint(manifest)
     folder = Path(folder or runs_folder() / f"{config.model}-{data}-{config.digest}")
     with torch.random.fork_rng():
-        trainer = Trainer(config, manifest, folder, data, teacher)
+        trainer = Trainer(config, manifest, folder, data)
         bar = progress_bar(total=config.epochs, initial=len(trainer.run.epochs), desc="training")
         while not trainer.run.is_finished(config):
             row = trainer.do_epoch()
@@ -97,14 +95,12 @@ def fit(config: Config, manifest: pd.DataFrame, folder=None, teacher: Detector |
 class Trainer:
     """Everything one run needs; `do_epoch` trains, validates and saves. `data` is the manifest's fingerprint."""
 
-    def __init__(self, config: Config, manifest: pd.DataFrame, folder: Path, data: str, teacher=None):
-        self.config, self.run = config, Run(folder)
-        self.origin = {"data": data, "teacher": teacher and teacher.fingerprint}  # what a run cannot change on its way
+    def __init__(self, config: Config, manifest: pd.DataFrame, folder: Path, data: str):
+        self.config, self.run, self.data = config, Run(folder), data
         self.augment = Augmentation(config.augment, config.sample_rate)
         self.accelerator, self.validation = Accelerator(), manifest[manifest.split == "validation"]
         self.precision = "bf16" if _has_bf16(self.accelerator.device) else "fp32"  # a run keeps the one it began with
         self.generator = torch.Generator(self.accelerator.device)
-        self.teacher = teacher and fuse_for_scoring(teacher.model).to(self.accelerator.device)
         self.loader = make_loader(ClipDataset(manifest[manifest.split == "training"], config, train=True))
         model = build_model(config=config)
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -143,11 +139,9 @@ class Trainer:
     def _step(self, waveforms, labels):
         """Augment, forward, backward, clip, update; the logits [B, 2] and labels [B] of all processes."""
         waveforms = self.augment(waveforms, self.generator)
-        with torch.no_grad():
-            targets = labels if self.teacher is None else self.teacher(waveforms).softmax(dim=1)  # [B] or [B, 2]
         with torch.autocast(waveforms.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.model(waveforms).float()
-        self.accelerator.backward(cross_entropy(logits, targets))
+        self.accelerator.backward(cross_entropy(logits, labels))
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -176,7 +170,7 @@ class Trainer:
     def _save(self, better: bool) -> None:
         """First the best checkpoint, then the state to resume from, then the table: any kill between is mended."""
         folder, model = self.run.folder, self.accelerator.unwrap_model(self.model)
-        info = {**self.origin, "precision": self.precision, "threshold": self.threshold, **self.run.epochs[-1]}
+        info = {"data": self.data, "precision": self.precision, "threshold": self.threshold, **self.run.epochs[-1]}
         if better:
             save_checkpoint(folder / "best.safetensors", model, info)
         tensors, groups = flatten_state(self.optimizer.state_dict())
@@ -200,9 +194,8 @@ class Trainer:
     def _resume(self, path: Path) -> None:
         header, tensors = read_tensors(path)
         info = json.loads(header["info"])
-        mine = self.origin | {"processes": self.accelerator.num_processes}
-        theirs = json.loads(header["config"]) | {name: info.get(name) for name in mine}
-        mine |= json.loads(self.config.to_json())
+        theirs = json.loads(header["config"]) | {name: info.get(name) for name in ("data", "processes")}
+        mine = json.loads(self.config.to_json()) | {"data": self.data, "processes": self.accelerator.num_processes}
         if other := [name for name in mine if mine[name] != theirs.get(name)]:
             raise ValueError(
                 f"{path.parent}: holds a run with another {', '.join(other)}; give the same, or choose another folder"

@@ -233,3 +233,11 @@ def test_the_command_line_names_what_there_is(tmp_path, capsys, option, known):
     assert command.main(["toy", str(tmp_path / "toy"), option, "other"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"'other'; known: {known}")
     assert not (tmp_path / "toy").exists()
+
+
+def test_the_help_names_every_size_and_trap(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["toy", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(name in said and str(len(toy.plan(name))) in said for name in toy.SIZES)
+    assert all(trap in said for trap in toy.TRAPS)

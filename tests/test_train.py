@@ -73,23 +73,6 @@ def test_batch_norm_knows_the_weights_as_they_are(tiny_config, tiny_manifest, tm
     torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(dim=0), atol=1e-5, rtol=1e-4)
 
 
-def test_a_teachers_answer_takes_the_place_of_the_label(tiny_config, tiny_manifest, tmp_path):
-    config = replace(tiny_config, epochs=10)
-    folder = fit(config, tiny_manifest, tmp_path / "teacher").folder
-    teacher, scorer = Detector.load(folder), Detector.load(folder)
-    head = teacher.model.back_end.head
-    with torch.no_grad():
-        head.weight.neg_(), head.bias.neg_()  # it calls every real clip fake, and every fake one real
-    pupil = Detector.load(fit(config, tiny_manifest, tmp_path / "pupil", teacher).folder / "last.safetensors")
-    clips = tiny_manifest[tiny_manifest.split == "testing"]
-    answers = [[each.predict(path).score for path in clips.path] for each in (scorer, pupil)]
-    assert metrics.roc_auc(clips.label, answers[0]) > 0.9
-    assert metrics.roc_auc(clips.label, answers[1]) < 0.1
-    for other in (None, scorer):
-        with pytest.raises(ValueError, match="another teacher"):
-            fit(config, tiny_manifest, tmp_path / "pupil", other)
-
-
 def test_training_leaves_the_global_generator_alone(tiny_config, tiny_manifest, tmp_path):
     torch.manual_seed(3)
     expected = torch.rand(2)

@@ -58,10 +58,7 @@ class Recipe(NamedTuple):
 RECIPES = {
     "plain": Recipe((PLAIN,)),
     "plain augmented": Recipe((augmented(PLAIN),)),
-    "linear": Recipe((WIDE,)),
-    "high": Recipe((HIGH,)),
     "high augmented": Recipe((augmented(HIGH),)),
-    "statistics": Recipe((MOVING,)),
     "statistics augmented": Recipe((augmented(MOVING),)),
     "centred augmented": Recipe((augmented(CENTRED),)),
     "first release": Recipe((augmented(MOVING),), advises=(augmented(HIGH), augmented(PLAIN))),
