@@ -22,9 +22,7 @@ def main(arguments=None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter of a file name goes on
     try:
-        status = options.command(options)
-        this_process().wait_for_everyone()  # none leaves while another still reads from it
-        return status
+        return options.command(options)
     except (ValueError, OSError) as error:  # AudioError, CheckpointError, DataError: each names the file and the cure
         print(f"error: {error}", file=sys.stderr)
         return 2

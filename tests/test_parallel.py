@@ -71,3 +71,23 @@ def test_a_clip_that_fails_in_one_process_fails_in_all_and_leaves_none_waiting(t
     command = [*launch, tmp_path / "script.py", tmp_path / "good.wav", tmp_path / "bad.wav"]
     env = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, env=env, timeout=100)
+
+
+LEAVING = """
+from pathlib import Path
+from dfa_utils.support.parallel import gather_in_order, this_process
+this_process()
+import torchcodec  # as the first compressed file does
+gather_in_order([1])
+this_process().destroy_process_group()
+names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+assert "pt_gloo_runloop" not in names, names
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here can threads be looked up by name")
+def test_no_thread_of_the_group_is_left_to_meet_the_end_of_the_interpreter(tmp_path):
+    (tmp_path / "two.py").write_text(LEAVING)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", tmp_path / "two.py"]
+    done = subprocess.run(launch, env=os.environ | {"ACCELERATE_USE_CPU": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from operator import itemgetter
 
+import torch.distributed.nn  # noqa: F401 -- before a group exists, which default arguments in it would keep alive
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 from joblib import Parallel, delayed
