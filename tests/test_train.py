@@ -120,6 +120,12 @@ def test_a_run_keeps_the_precision_it_began_with_and_says_so(tiny_config, tiny_m
         assert train_on(True) == "bf16"
 
 
+def test_bf16_takes_a_processor_with_matrix_units(monkeypatch):
+    for able, expected in (({"avx512_bf16": True}, False), ({"avx512_bf16": True, "amx_bf16": True}, True)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
+        assert train._has_bf16(torch.device("cpu")) == expected
+
+
 def test_a_finished_run_is_returned_as_it_is(run, tiny_config, tiny_manifest):
     before = (run.folder / "last.safetensors").stat().st_mtime_ns
     assert fit(tiny_config, tiny_manifest, run.folder).epochs == run.epochs

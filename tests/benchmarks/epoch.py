@@ -2,7 +2,7 @@
 
 Plain: each clip is read with torchaudio.load and turned into a spectrogram in `__getitem__`, every epoch, by a
 DataLoader with two workers; the same CNN, optimizer and batch size, as PyTorch makes them: float32, channels first. So
-that the data path's part shows, also with our arithmetic: channels last, and bf16 where the processor has it. Data path
+that the data path's part shows, also with our arithmetic: channels last, and bf16 on a processor with AMX. Data path
 alone: everything up to the spectrograms, without the CNN.
 """
 
