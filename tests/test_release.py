@@ -9,9 +9,10 @@ import soundfile
 from conftest import RATE, hiss, tone
 
 from dfa_utils import Detector
+from dfa_utils.dataset import scan
 from dfa_utils.effects.augment import Augmentation
 from dfa_utils.models import build_model
-from dfa_utils.release import build, card, compare, recipes
+from dfa_utils.release import build, card, compare, kinds, recipes
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +84,27 @@ def test_the_release_holds_what_it_needs(released):
     assert detector.calibration != (1.0, 0.0)
 
 
-def test_the_band_is_bounded_by_clean_fakes_below_and_by_the_worst_damage_of_reals_above(monkeypatch):
+def test_the_band_is_bounded_by_clean_fakes_below_and_by_the_worst_damage_of_reals_above():
     labels, ramp = np.repeat([0, 1], 99), np.arange(1, 100) / 1000
-    scores = np.tile(np.concatenate([ramp, 0.9 + ramp]), (len(build.DAMAGE), 1))  # reals to 0.099, fakes from 0.901 on
-    scores[3, :99] += 0.6  # one damage makes all reals look fake,
-    scores[4, 99:] -= 0.9  # another all fakes real
-    monkeypatch.setattr(build, "score_conditions", lambda *_, **__: scores)
-    clips = pd.DataFrame({"path": "", "label": labels})
-    band = build.band_of_uncertain(Detector(build_model(), {"threshold": 0.5}), clips)
-    assert band == (0.5, pytest.approx(0.695))  # the fifth highest of the reals
-    band = build.band_of_uncertain(Detector(build_model(), {"threshold": 0.95}), clips)
+    scores = np.concatenate([ramp, 0.9 + ramp])  # reals to 0.099, fakes from 0.901 on
+    damaged = pd.DataFrame({"clean": scores, "noise 10": scores, "telephone 8": scores})
+    damaged.loc[:98, "noise 10"] += 0.6  # one damage makes all reals look fake,
+    damaged.loc[99:, "telephone 8"] -= 0.9  # another all fakes real
+    assert build.band_of_uncertain(labels, damaged, 0.5) == (
+        0.5,
+        pytest.approx(0.695),
+    )  # the fifth highest of the reals
+    band = build.band_of_uncertain(labels, damaged, 0.95)
     assert band == (pytest.approx(0.91), 0.95)  # the tenth lowest of the clean fakes
+
+
+def test_validation_under_damage_stands_beside_the_weights_and_gave_the_band(root, released):
+    clips = scan(root).query("split == 'validation'")
+    damaged = pd.read_csv(released / "damage_validation.csv")
+    assert damaged.path.tolist() == compare.names_of(clips, root)
+    detector = Detector.load(released / "detector.safetensors")
+    band = build.band_of_uncertain(clips.label, damaged.drop(columns="path"), detector.threshold)
+    assert band == pytest.approx(detector.uncertain, abs=1e-5)
 
 
 def test_a_second_call_changes_nothing(root, patched, released):
@@ -163,6 +174,32 @@ def test_the_card_leaves_out_seeds_that_are_not_finished(compared, released):
     pd.testing.assert_frame_equal(card.left_out(unfinished), card.left_out(table))
 
 
+def test_each_kind_has_the_share_missed_at_the_threshold_of_its_fold():
+    systems = ["HiFi-GAN", "HiFi-GAN", "DAC", "Mimi"]
+    table = pd.DataFrame({"path": list("abcdefgh"), "label": [0] * 4 + [1] * 4, "fold": 0, "speaker": ""})
+    table = table.assign(system=[""] * 4 + systems)
+    table["a 0"] = table["a 0 damaged"] = [0.1, 0.2, 0.3, 0.6, 0.4, 0.7, 0.8, 0.9]  # the EER is that one real, one fake
+    table["a 1"] = table["a 1 damaged"] = [0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9]
+    missed = kinds.missed_by_kind(table)
+    assert missed.index.tolist() == ["GAN vocoder", "codec"]
+    assert missed["systems"].tolist() == [1, 2]
+    assert missed["a", "missed"].tolist() == [0.25, 0]  # one of two clips, in one of two seeds
+
+
+def test_the_shipped_tables_are_of_the_same_clips():
+    folder = kinds.KINDS.parent
+    scores = pd.read_csv(folder / "scores.csv", keep_default_na=False)
+    for name, split in (("damage.csv", "testing"), ("damage_validation.csv", "validation")):
+        assert pd.read_csv(folder / name).path.tolist() == scores[scores.split == split].path.tolist()
+
+
+def test_every_system_has_a_kind():
+    named = set(pd.read_csv(kinds.KINDS).system)
+    for name in ("scores.csv", "compare.csv"):
+        table = pd.read_csv(kinds.KINDS.parent / name, keep_default_na=False)
+        assert set(table.system[table.label == 1]) <= named
+
+
 def test_the_card_is_rebuilt_from_the_tables(compared, released):
     (released / "MODEL_CARD.md").write_text(f"# Card\n\n{card.START}\nwhat was there\n{card.END}\nend\n")
     card.main([str(released)])
@@ -170,7 +207,8 @@ def test_the_card_is_rebuilt_from_the_tables(compared, released):
     assert text.startswith("# Card")
     assert text.endswith("end\n")
     assert "what was there" not in text
-    for words in ("testing", "telephone 8", "gain -20", "t1", "v1", "release", "mel 80, CNN"):
+    assert (released / "kinds.png").stat().st_size > 10_000
+    for words in ("testing", "telephone 8", "gain -20", "t1", "v1", "release", "mel 80, CNN", "not named"):
         assert f"| {words} |" in text
     card.main([str(released)])
     assert (released / "MODEL_CARD.md").read_text() == text

@@ -1,12 +1,13 @@
 """The released detector, from data to weights: python -m dfa_utils.release.build --data ROOT.
 
-Trains the members of the recipe "release", puts them together, fixes calibration, threshold and the band of `uncertain`
-on validation, and scores every split, and `testing` under damage, into CSVs beside the weights. A stopped call goes on
-where it was.
+Trains the members of the recipe "release", puts them together, and fixes calibration, threshold and the band of
+`uncertain` on validation. Writes CSVs beside the weights: the scores of every split, and those of validation and
+`testing` under damage. A stopped call goes on where it was.
 """
 
 import argparse
 import sys
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,12 @@ def main(arguments=None) -> int:
     detector = Detector(model, info)
     validation = score_clips(detector, manifest[manifest.split == "validation"])
     detector = calibrate(detector, validation.label, validation.score)
-    info = detector.info | {"uncertain": band_of_uncertain(detector, validation)}
+    damaged = under_damage(detector, validation.path, seed=1)
+    info = detector.info | {"uncertain": band_of_uncertain(validation.label, damaged, detector.threshold)}
     save_checkpoint(options.out, model, info, compact=True)
-    score(Detector(model, info), manifest, Path(options.data), Path(options.out).parent)
+    folder, root = Path(options.out).parent, Path(options.data)
+    write_damage(folder / "damage_validation.csv", damaged, names_of(validation, root))
+    score(Detector(model, info), manifest, root, folder)
     return 0
 
 
@@ -75,17 +79,24 @@ def train(manifest: pd.DataFrame, seeds: list[int], folder=None) -> list[Path]:
     return [fit_all_epochs(config, manifest, folder) for config in configs]
 
 
-def band_of_uncertain(detector: Detector, clips: pd.DataFrame) -> tuple[float, float]:
+def under_damage(detector: Detector, paths, seed: int) -> pd.DataFrame:
+    """P(fake) of each clip under each condition of DAMAGE, one column a condition; 0.5 for what is silent by then.
+
+    `seed` draws what is random. Validation has another one than `testing`, so that the band cannot fit its draws.
+    """
+    scores = np.nan_to_num(score_conditions(detector, paths, DAMAGE, seed=seed), nan=UNDECIDED)  # [conditions, N]
+    return pd.DataFrame(scores.T, columns=[label(*condition) for condition in DAMAGE])
+
+
+def band_of_uncertain(labels, damaged: pd.DataFrame, threshold: float) -> tuple[float, float]:
     """The bounds of `uncertain`: below them few fakes score, above them few reals, also when clips were damaged.
 
-    Clean, at most MISSED of new fakes like those of `clips` score below the lower bound. Under each condition of DAMAGE
-    at most ACCUSED of new reals score above the upper one (see `uncertain_band`): to be called fake for a telephone's
-    sake is the worse error. The seed of what is random is not that under which `testing` is scored.
+    `damaged` is what `under_damage` gives for clips with these `labels`. Clean, at most MISSED of new fakes like them
+    score below the lower bound. Under each condition at most ACCUSED of new reals score above the upper one (see
+    `uncertain_band`): to be called fake for a telephone's sake is the worse error.
     """
-    scores = np.nan_to_num(score_conditions(detector, clips.path, DAMAGE, seed=1), nan=UNDECIDED)
-    low, _ = uncertain_band(clips.label, scores[0], detector.threshold, MISSED)
-    highs = [uncertain_band(clips.label, row, detector.threshold, ACCUSED)[1] for row in scores]
-    return low, max(highs)
+    low, _ = uncertain_band(labels, damaged.clean, threshold, MISSED)
+    return low, max(uncertain_band(labels, scores, threshold, ACCUSED)[1] for _, scores in damaged.items())
 
 
 def score(detector: Detector, manifest: pd.DataFrame, root: Path, folder: Path) -> None:
@@ -97,11 +108,16 @@ def score(detector: Detector, manifest: pd.DataFrame, root: Path, folder: Path) 
     save_scores(
         folder / "scores.csv", scores.assign(path=names)[columns], detector.threshold, detector.fingerprint, data
     )
-    testing = manifest[manifest.split == "testing"]
-    damaged = np.nan_to_num(score_conditions(detector, testing.path, DAMAGE), nan=UNDECIDED)  # [conditions, N]
-    table = pd.DataFrame(damaged.T, columns=[label(*condition) for condition in DAMAGE])
-    table.insert(0, "path", np.array(names)[(scores.split == "testing").to_numpy()])
-    write_atomically(folder / "damage.csv", table.to_csv(index=False, float_format="%.6f").encode())
+    testing = (scores.split == "testing").to_numpy()
+    write_damage(
+        folder / "damage.csv", under_damage(detector, scores.path[testing], seed=0), list(compress(names, testing))
+    )
+
+
+def write_damage(path: Path, damaged: pd.DataFrame, names: list[str]) -> None:
+    """Save what `under_damage` gave, with the clips' `names` in front."""
+    table = damaged.assign(path=names)[["path", *damaged]]
+    write_atomically(path, table.to_csv(index=False, float_format="%.6f").encode())
 
 
 def label(name: str, level: float) -> str:

@@ -1,4 +1,4 @@
-"""The tables of the model card, made anew from the CSVs beside the weights: python -m dfa_utils.release.card."""
+"""The model card's tables and picture, anew from the CSVs beside the weights: python -m dfa_utils.release.card."""
 
 import argparse
 import sys
@@ -14,6 +14,7 @@ from dfa_utils.evaluation import by_condition, clusters_of, eer_interval, load_s
 from dfa_utils.inference import Detector
 from dfa_utils.intervals import clustered_interval
 from dfa_utils.release.compare import finished_columns, mean_rate, read_table, summary
+from dfa_utils.release.kinds import draw, missed_by_kind
 from dfa_utils.support.files import write_atomically
 
 START, END = "<!-- tables: python -m dfa_utils.release.card -->", "<!-- end of tables -->"
@@ -21,7 +22,7 @@ HARMLESS = ("gain -20", "gain 20", "offset 0.1", "silence 1")  # what must not m
 
 
 def main(arguments=None) -> int:
-    """Put the tables into FOLDER/MODEL_CARD.md, between its two marks."""
+    """Put the tables into FOLDER/MODEL_CARD.md, between its two marks, and the picture beside it."""
     top = argparse.ArgumentParser(
         "python -m dfa_utils.release.card", description="The model card's tables from its CSVs."
     )
@@ -30,6 +31,7 @@ def main(arguments=None) -> int:
     card = folder / "MODEL_CARD.md"
     before, rest = card.read_text(encoding="utf-8").split(START)
     after = rest.split(END)[1]
+    draw(missed_by_kind(read_table(folder / "compare.csv")), folder / "kinds.png")
     write_atomically(card, f"{before}{START}\n\n{tables(folder)}\n{END}{after}".encode())
     return 0
 
@@ -40,15 +42,18 @@ def tables(folder: Path) -> str:
     damage = pd.read_csv(folder / "damage.csv").set_index("path")
     testing = scores[scores.split == "testing"].set_index("path")
     band = Detector.load(folder / SHIPPED.name).uncertain
-    validation = scores[scores.split == "validation"]
-    new = ~validation.system.isin(scores[scores.split == "training"].system)
+    as_mp3 = pd.read_csv(folder / "damage_validation.csv")["mp3 64"]  # its clips stand in the order of the scores
+    validation = scores[scores.split == "validation"].assign(as_mp3=as_mp3.to_numpy())
+    new = validation[~validation.system.isin(scores[scores.split == "training"].system)]
+    compared = read_table(folder / "compare.csv")
     parts = {
         "Splits": splits(scores, threshold, band),
         "Damage, on `testing`": damaged(testing, damage, threshold, band),
         "What must not change a score, on `testing`": shifts(damage),
         "Fakes of `testing` by system": systems(scores[scores.split == "testing"], threshold),
-        "Fakes of `validation` by system, of those that `training` lacks": systems(validation[new], threshold),
-        "Leave systems and pages out": left_out(read_table(folder / "compare.csv")),
+        "Fakes of `validation` by system, of those that `training` lacks": systems(new, threshold),
+        "Leave systems and pages out": left_out(compared),
+        "Leave systems and pages out, fakes by kind of generator": kinds(compared),
         "Recipes that were tried": tried(pd.read_csv(SHIPPED.parent / "screening.csv")),
     }
     return "\n\n".join(f"**{title}**\n\n{markdown(table)}" for title, table in parts.items()) + "\n"
@@ -92,10 +97,23 @@ def shifts(damage: pd.DataFrame) -> pd.DataFrame:
     return table.map("{:.3f}".format)
 
 
-def systems(testing: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Clips of each system, and the share that is missed with its interval (Wilson); the most missed first."""
-    table = by_condition(testing[testing.label == 1], threshold, "system")
-    return table[["clips"]].astype(str).join(percent(table[["wrong", "low", "high"]]))
+def systems(clips: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Clips of each system, and the share that is missed with its interval (Wilson); the most missed first.
+
+    Where `clips` has scores `as_mp3`, also the share missed when each went through MP3 at 64 kbit/s.
+    """
+    fakes = clips[clips.label == 1]
+    table = by_condition(fakes, threshold, "system")
+    if "as_mp3" in fakes:
+        table["as MP3"] = (fakes.as_mp3 < threshold).groupby(fakes.system).mean()
+    return table[["clips"]].astype(str).join(percent(table.drop(columns="clips")))
+
+
+def kinds(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row a kind of generator: clips, systems, and the share missed by each recipe at its EER threshold."""
+    table = missed_by_kind(scores)
+    shares = table.xs("missed", axis=1, level=1)
+    return table[["clips", "systems"]].droplevel(1, axis=1).astype(int).astype(str).join(percent(shares))
 
 
 def left_out(scores: pd.DataFrame) -> pd.DataFrame:

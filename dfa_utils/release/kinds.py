@@ -1,0 +1,83 @@
+"""Errors by kind of generator. kinds.csv beside the weights names the kind of each system, by what is published of it.
+
+Voice conversion, language models, diffusion and codecs are kinds of their own, whatever makes their waveform; all
+others are sorted by what makes it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dfa_utils import metrics
+from dfa_utils.checkpoint import SHIPPED
+from dfa_utils.evaluation import clusters_of
+from dfa_utils.intervals import clustered_interval
+from dfa_utils.release.compare import finished_columns
+
+KINDS = SHIPPED.parent / "kinds.csv"
+
+
+def missed_by_kind(scores: pd.DataFrame) -> pd.DataFrame:
+    """Share of fakes missed at the threshold of the EER, from a table of `compare`: one row a kind, the hardest first.
+
+    Columns: clips, systems, and for each recipe (name, "missed"), (name, "low") and (name, "high"), its 95 % interval
+    by system. The threshold is that of each fold and seed, at which as many reals are accused as fakes missed: the
+    mean over all kinds is the EER. Systems that kinds.csv does not name are of the kind "not named".
+    """
+    kind = scores.system.map(pd.read_csv(KINDS).set_index("system").kind).fillna("not named")
+    missed = {name: _missed(scores, columns) for name, columns in finished_columns(scores).items()}
+    rows, fake = {}, scores.label == 1
+    for name, fakes in scores[fake].groupby(kind[fake]):
+        rows[name] = {("clips", ""): len(fakes), ("systems", ""): fakes.system.nunique()}
+        part = scores[~fake | (kind == name)]
+        for recipe, values in missed.items():
+            rows[name] |= _shares(recipe, part, values[part.index])
+    table = pd.DataFrame(rows).T
+    return table.sort_values(table.columns[2], ascending=False)
+
+
+def _missed(scores: pd.DataFrame, columns: list[str]) -> pd.Series:
+    """Of how many of the seeds `columns` each clip was missed, as a share; 0 for reals."""
+    shares = pd.DataFrame(0.0, scores.index, columns)
+    for _, fold in scores.groupby("fold"):
+        if fold.label.nunique() == 2:
+            for column in columns:
+                threshold = metrics.eer(fold.label, fold[column])[1]
+                shares.loc[fold.index, column] = ((fold[column] < threshold) & (fold.label == 1)).astype(float)
+    return shares.mean(axis=1)
+
+
+def _shares(recipe: str, part: pd.DataFrame, missed: pd.Series) -> dict:
+    share = missed[part.label == 1].mean()
+    try:
+        low, high = clustered_interval(
+            lambda labels, values: values[labels == 1].mean(), part.label, missed, clusters_of(part)[["system"]], n=200
+        )
+    except ValueError:  # one system alone: no spread to draw from
+        low = high = np.nan
+    return {(recipe, "missed"): share, (recipe, "low"): low, (recipe, "high"): high}
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Save `missed_by_kind` of up to three recipes as a picture: one row a kind, a dot and its interval a recipe."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import PercentFormatter
+
+    from dfa_utils import plots
+
+    recipes = list(dict.fromkeys(table.columns.get_level_values(0)[2:]))
+    with plt.rc_context(plots.STYLE):
+        fig, ax = plt.subplots(figsize=(7.5, 0.8 + 0.5 * len(table)), layout="constrained")
+        for i, (recipe, style) in enumerate(zip(recipes, plots.LINES, strict=False)):
+            shares = table[recipe]
+            spread = [shares.missed - shares.low, shares.high - shares.missed]
+            places = np.arange(len(table)) + 0.22 * (i - (len(recipes) - 1) / 2)
+            ax.errorbar(shares.missed, places, xerr=spread, fmt="o", color=style["color"], capsize=2, label=recipe)
+        names = [f"{kind} ({clips:.0f} clips)" for kind, clips in table["clips", ""].items()]
+        ax.set_yticks(range(len(table)), names)
+        ax.set(xlabel="fakes missed where as many reals are accused", xlim=(0, None), ylim=(len(table) - 0.5, -0.5))
+        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        ax.legend()
+        fig.savefig(path)
+        plt.close(fig)
