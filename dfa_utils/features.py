@@ -23,13 +23,14 @@ class LogMel(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
-        self.mel = MelPower(
+        self.mel = MelSpectrogram(
             config.sample_rate,
             n_fft=config.n_fft,
             hop_length=config.hop_length,
             f_min=config.f_min,
             f_max=config.f_max,
             n_mels=config.n_mels,
+            power=None,  # complex: |z| squared is made of it without the root that torchaudio would take first
             mel_scale="slaney",
             norm="slaney",
         )
@@ -44,14 +45,21 @@ class LogMel(nn.Module):
         return band_corners(self.config)[1:-1]
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.in_bands(self.spectra(piece)) for piece in split_batch(waveform)])
+
+    def spectra(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Power [B, 1 + n_fft // 2, frames] of [B, T]: the same for all front ends with this n_fft and hop_length."""
         if waveform.ndim != 2 or waveform.shape[1] == 0:
             raise ValueError(f"LogMel takes waveforms [B, T] with T > 0, got {tuple(waveform.shape)}")
         with torch.autocast(waveform.device.type, enabled=False):  # a spectrum in bf16 loses its quiet parts
             waveform = normalise_waveform(waveform.float())
-            repeats = -(-self.mel.n_fft // waveform.shape[1])
-            pieces = waveform.repeat(1, repeats).split(CPU_CLIPS if waveform.device.type == "cpu" else len(waveform))
-            power = torch.cat([self.mel(piece) for piece in pieces])  # [B, n_mels, frames]
-            return self.to_db(power.unsqueeze(1))  # [B, 1, n_mels, frames]: top_db then counts for each clip alone
+            spectrum = self.mel.spectrogram(waveform.repeat(1, -(-self.mel.n_fft // waveform.shape[1])))
+            return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+
+    def in_bands(self, power: torch.Tensor) -> torch.Tensor:
+        """What `spectra` gives, as bands in dB [B, 1, n_mels, frames]."""
+        with torch.autocast(power.device.type, enabled=False):
+            return self.to_db(self.mel.mel_scale(power).unsqueeze(1))  # with the 1, top_db counts for each clip alone
 
 
 class SpecAugment(nn.Module):
@@ -71,18 +79,9 @@ class SpecAugment(nn.Module):
         return self.masks(spectrogram) if self.training else spectrogram
 
 
-class MelPower(MelSpectrogram):
-    """torchaudio's MelSpectrogram for power 2, without the root of |z|, which would only be squared again.
-
-    Shape: [B, T] -> [B, n_mels, frames].
-    """
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, power=None, **kwargs)
-
-    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        spectrum = self.spectrogram(waveform)  # [B, 1 + n_fft // 2, frames], complex
-        return self.mel_scale(torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag))
+def split_batch(waveforms: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """[B, T] in parts of at most CPU_CLIPS clips on a CPU, else whole."""
+    return waveforms.split(CPU_CLIPS if waveforms.device.type == "cpu" else len(waveforms))
 
 
 def band_corners(config: Config) -> np.ndarray:

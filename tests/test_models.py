@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from dfa_utils.backends.ensemble import ADVICE, Ensemble
 from dfa_utils.backends.statistics import Statistics
 from dfa_utils.config import Config
-from dfa_utils.features import standardise
+from dfa_utils.features import LogMel, standardise
 from dfa_utils.models import build_model, count_parameters, fuse_for_scoring
 
 generator = torch.Generator().manual_seed(0)
@@ -101,6 +101,16 @@ def test_an_ensemble_gives_the_mean_of_the_logits():
     whole, mean = Ensemble(members).eval(), ask(members, waves).mean(dim=0)
     assert torch.allclose(ask([whole], waves)[0], mean, atol=1e-6)
     assert torch.allclose(fuse_for_scoring(whole)(waves), whole(waves), atol=1e-4)
+
+
+def test_members_share_the_spectra_whatever_their_bands(monkeypatch):
+    high = Config(n_mels=16, channels=(4, 4), f_min=4_000.0)
+    members = [build_model(config=config).eval() for config in (high, replace(high, f_min=20.0, n_mels=20))]
+    waves = torch.randn(9, 8_000, generator=generator)  # more than a CPU takes at once
+    mean, calls, spectra = ask(members, waves).mean(dim=0), [], LogMel.spectra
+    monkeypatch.setattr(LogMel, "spectra", lambda self, piece: calls.append(len(piece)) or spectra(self, piece))
+    assert torch.allclose(ask([Ensemble(members)], waves)[0], mean, atol=1e-6)
+    assert calls == [8, 1]
 
 
 def test_advisers_move_the_leaders_so_far_and_no_further():

@@ -7,7 +7,7 @@ from torch import nn
 
 from dfa_utils.backends.statistics import Statistics
 from dfa_utils.config import VIEW
-from dfa_utils.features import standardise
+from dfa_utils.features import LogMel, split_batch, standardise
 
 ADVICE = 2.0  # how far the advisers can move the logit at most
 SAME_WINDOWS = ("sample_rate", "clip_seconds", "hop_seconds")  # settings that the members must agree in
@@ -33,12 +33,16 @@ class Ensemble(nn.Module):
             raise ValueError(f"members of an ensemble must agree in {', '.join(SAME_WINDOWS)}")
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        seen: dict[tuple, torch.Tensor] = {}
-        logits = torch.cat([_ask(member, waveform, seen) for member in self.members], dim=1)  # [B, members]
+        logits = torch.cat([self._ask_all(piece) for piece in split_batch(waveform)])  # [B, members]
         logit = logits[:, self.leads].mean(dim=1)
         if not self.leads.all():
             logit = logit + ADVICE * logits[:, ~self.leads].mean(dim=1).tanh()
         return torch.stack([-logit, logit], dim=1) / 2  # [B, 2]
+
+    def _ask_all(self, waveform: torch.Tensor) -> torch.Tensor:
+        """The members' logits of P(fake) [B, members]."""
+        seen: dict[tuple, torch.Tensor] = {}
+        return torch.cat([_ask(member, waveform, seen) for member in self.members], dim=1)
 
 
 def _ask(member: nn.Module, waveform: torch.Tensor, seen: dict[tuple, torch.Tensor]) -> torch.Tensor:
@@ -46,10 +50,19 @@ def _ask(member: nn.Module, waveform: torch.Tensor, seen: dict[tuple, torch.Tens
     keys = [tuple(getattr(view, name) for name in SAME_SPECTROGRAM) for view in member.config.spectrograms]
     for key, front_end in zip(keys, member.front_ends, strict=True):
         if key not in seen:
-            seen[key] = standardise(front_end(waveform), member.config.db_scale, member.config.centre)
+            db = front_end.in_bands(_spectra(front_end, waveform, seen))
+            seen[key] = standardise(db, member.config.db_scale, member.config.centre)
     views = [seen[key] for key in keys]
     if isinstance(member.back_end, Statistics) and not member.training:
         if (whole := tuple(keys)) not in seen:
             seen[whole] = member.back_end.measure(*views)
         return member.back_end.judge(seen[whole]).diff(dim=1)
     return member.judge(views).diff(dim=1)
+
+
+def _spectra(front_end: LogMel, waveform: torch.Tensor, seen: dict[tuple, torch.Tensor]) -> torch.Tensor:
+    """The front end's power spectra of the waveforms, from `seen` if they are there."""
+    key = front_end.config.n_fft, front_end.config.hop_length
+    if key not in seen:
+        seen[key] = front_end.spectra(waveform)
+    return seen[key]
