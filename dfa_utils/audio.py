@@ -28,8 +28,8 @@ UNKNOWN_LENGTH = 0x7FFFF000  # data sizes from here on are what writers into a p
 class AudioError(ValueError):
     """A file that cannot be used; the message names it and the cure.
 
-    `kind` says in a word what is wrong: "missing", "folder", "empty", "truncated", "unreadable", "samples" (NaN or
-    infinite), "rate", "silent".
+    `kind` says in a word what is wrong: "missing", "folder", "permission", "empty", "truncated", "unreadable",
+    "samples" (NaN or infinite), "rate", "silent".
     """
 
     def __init__(self, message: str, kind: str = "unreadable"):
@@ -117,6 +117,8 @@ def _refuse_missing(path: Path) -> None:
         raise AudioError(
             f"{path}: a folder in which no audio file can be read; give a file, or another folder", "folder"
         )
+    if not os.access(path, os.R_OK):
+        raise AudioError(f"{path}: may not be read; give yourself the permission (chmod u+r), or copy it", "permission")
     if size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again", "empty")
 
