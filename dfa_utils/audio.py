@@ -20,6 +20,7 @@ import torchaudio
 
 BLOCK_SECONDS = 30.0  # s; what is decoded at once
 LOWEST_RATE = 4_000  # Hz; no recording of speech has less, and a damaged header of 1 Hz would make days of it
+LONGEST_HOURS = 24.0  # a few megabytes of a hostile file can promise months of silence
 LARGEST = 1e6  # 120 dB above full scale: a float file with more holds no sound
 CANCELLED = 0.01  # power of the channels' mean, relative to the loudest channel, below which they cancel each other
 UNKNOWN_LENGTH = 0x7FFFF000  # data sizes from here on are what writers into a pipe put, who do not know the length
@@ -29,7 +30,7 @@ class AudioError(ValueError):
     """A file that cannot be used; the message names it and the cure.
 
     `kind` says in a word what is wrong: "missing", "folder", "permission", "empty", "truncated", "unreadable",
-    "samples" (NaN or infinite), "rate", "silent".
+    "samples" (NaN or infinite), "rate", "long", "silent".
     """
 
     def __init__(self, message: str, kind: str = "unreadable"):
@@ -55,11 +56,13 @@ def stream_audio(path, sample_rate: int = 16_000) -> Iterator[torch.Tensor]:
     """
     path = Path(path)
     _refuse_missing(path)
-    empty = True
+    samples = 0
     for block in resample_blocks(_mono_blocks(path), sample_rate):
-        empty = False
+        samples += len(block)
+        if samples > LONGEST_HOURS * 3600 * sample_rate:
+            raise AudioError(f"{path}: holds more than {LONGEST_HOURS:g} hours of sound; cut it into parts", "long")
         yield block
-    if empty:
+    if not samples:
         raise AudioError(f"{path}: the file holds no samples; record or export it again", "empty")
 
 

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 from conftest import RATE, hiss
 
+from dfa_utils import audio
 from dfa_utils.audio import AudioError, has_ffmpeg, load_audio
 from dfa_utils.dataset import find_unusable
 from dfa_utils.inference import Detector
@@ -231,6 +232,15 @@ def test_a_file_that_may_not_be_read_is_named_with_the_cure(tmp_path, detector, 
     monkeypatch.setattr(os, "access", lambda *_: False)  # root, as which tests may run, may read all
     with pytest.raises(AudioError, match=r"a\.wav: may not be read; give yourself the permission \(chmod u\+r\)"):
         detector.predict(path)
+
+
+def test_a_file_that_would_take_days_ends_with_a_sentence(tmp_path, detector, monkeypatch):
+    path = put(tmp_path / "a.flac", encoded("flac", np.zeros(40 * RATE)))
+    assert path.stat().st_size < 5_000
+    monkeypatch.setattr(audio, "LONGEST_HOURS", 35 / 3600)
+    with pytest.raises(AudioError, match=r"a\.flac: holds more than .* hours of sound; cut it into parts") as error:
+        detector.predict(path)
+    assert error.value.kind == "long"
 
 
 def test_the_command_line_names_each_and_goes_on(tmp_path):
