@@ -121,6 +121,7 @@ def left_out(scores: pd.DataFrame) -> pd.DataFrame:
 
     `low` and `high` bound the 95 % interval by speaker and system, `best` and `worst` are the seeds' means;
     `averaged` is the mean over folds of the EER of the mean logit over the seeds; `damaged` is `eer` on damaged clips.
+    Where there is one seed alone, its columns are left out.
     """
     table, columns = {}, finished_columns(scores)
     for recipe, part in summary(scores).iterrows():
@@ -135,7 +136,8 @@ def left_out(scores: pd.DataFrame) -> pd.DataFrame:
         averaged = mean_rate(scores, logit(seeds).mean(axis=1))
         table[recipe] = {"eer": part.eer, "low": low, "high": high, "best": part.low, "worst": part.high}
         table[recipe] |= {"averaged": averaged, "damaged": part.damaged, "seeds": part.seeds}
-    return percent(pd.DataFrame(table).T)
+    rows = pd.DataFrame(table).T
+    return percent(rows if (rows.seeds > 1).any() else rows.drop(columns=["best", "worst", "averaged"]))
 
 
 def tried(trials: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from dfa_utils.intervals import clustered_interval
 from dfa_utils.release.compare import finished_columns
 
 KINDS = SHIPPED.parent / "kinds.csv"
+SHOWN = ("plain augmented", "first release", "release")  # in the picture, as far as they were compared
 
 
 def missed_by_kind(scores: pd.DataFrame) -> pd.DataFrame:
@@ -60,23 +61,23 @@ def _shares(recipe: str, part: pd.DataFrame, missed: pd.Series) -> dict:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """Save `missed_by_kind` of up to three recipes as a picture: one row a kind, a dot and its interval a recipe."""
+    """Save `missed_by_kind` as a picture: one row a kind, in it a dot with its interval for each recipe of SHOWN."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import PercentFormatter
 
     from dfa_utils import plots
 
-    recipes = list(dict.fromkeys(table.columns.get_level_values(0)[2:]))
+    styles = {recipe: style for recipe, style in zip(SHOWN, plots.LINES, strict=True) if recipe in table}
     with plt.rc_context(plots.STYLE):
         fig, ax = plt.subplots(figsize=(7.5, 0.8 + 0.5 * len(table)), layout="constrained")
-        for i, (recipe, style) in enumerate(zip(recipes, plots.LINES, strict=False)):
+        for i, (recipe, style) in enumerate(styles.items()):
             shares = table[recipe]
             spread = [shares.missed - shares.low, shares.high - shares.missed]
-            places = np.arange(len(table)) + 0.22 * (i - (len(recipes) - 1) / 2)
+            places = np.arange(len(table)) + 0.22 * (i - (len(styles) - 1) / 2)
             ax.errorbar(shares.missed, places, xerr=spread, fmt="o", color=style["color"], capsize=2, label=recipe)
         names = [f"{kind} ({clips:.0f} clips)" for kind, clips in table["clips", ""].items()]
         ax.set_yticks(range(len(table)), names)
-        ax.set(xlabel="fakes missed where as many reals are accused", xlim=(0, None), ylim=(len(table) - 0.5, -0.5))
+        ax.set(xlabel="fakes missed where as many reals are accused", xlim=(0, None), ylim=(len(table) - 0.4, -0.6))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
         ax.legend()
         fig.savefig(path)
