@@ -15,6 +15,7 @@ def rows() -> list[tuple[str, str]]:
     training, judging = (values for name, values in found["arithmetic"].items() if "% of the time" in name)
     growth = {name: values["exponent"] for name, values in found["growth"].items() if name != "machine"}
     memory, kills = found["memory"], found["kills"]
+    elsewhere = "" if scoring["machine"] == epoch["machine"] else f" (on an {scoring['machine']['processor']})"
     return [
         *((f"reading a {kind}, ms", listed(ways, " (ms)")) for kind, ways in decode.items() if kind != "machine"),
         ("mel spectrogram, one thread, ms", listed(features, " (ms a clip)")),
@@ -30,16 +31,19 @@ def rows() -> list[tuple[str, str]]:
             f"{epoch['plain: epoch with our arithmetic (ms a clip)']}), and "
             f"{epoch['epoch: ours / in memory'] - 1:.0%} longer than with all waveforms in memory",
         ),
-        ("scoring files, decoding included, clips a second", listed(scoring, " (clips a second)", "files, ")),
-        ("scoring from memory, clips a second", listed(scoring, " (clips a second)", "memory, ")),
         (
-            "released detector, time against the default CNN",
+            f"scoring files, decoding included, clips a second{elsewhere}",
+            listed(scoring, " (clips a second)", "files, "),
+        ),
+        (f"scoring from memory, clips a second{elsewhere}", listed(scoring, " (clips a second)", "memory, ")),
+        (
+            f"released detector, time against the default CNN{elsewhere}",
             "; ".join(
                 f"{name.split(', ')[-1]} {scoring[name]}" for name in scoring if name.startswith("time, released")
             ),
         ),
         (
-            "released detector, files, decoding included, clips a second",
+            f"released detector, files, decoding included, clips a second{elsewhere}",
             listed(scoring, " (clips a second)", "released detector, "),
         ),
         (
