@@ -1,6 +1,7 @@
 """A detector in one safetensors file: its tensors, and its config and figures as JSON in the header. No pickle."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -61,8 +62,9 @@ def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
     header, tensors = read_tensors(file)
     try:
         model, info = _build(header), json.loads(header["info"])
+        _check_info(info)
         restore(model, tensors)
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"{file}: config and weights do not fit this version; train it again ({error})"
         ) from error
@@ -88,6 +90,17 @@ def configs_of(model: nn.Module) -> list[Config]:
 
 def _fits_half(value: torch.Tensor) -> bool:
     return value.is_floating_point() and torch.equal(value.half().to(value), value)
+
+
+def _check_info(info: dict) -> None:
+    """ValueError unless the figures that a verdict depends on are numbers that make sense, as far as they are there."""
+    slope, offset = info.get("calibration", (1.0, 0.0))
+    low, high = info.get("uncertain") or (0.0, 1.0)
+    threshold = info.get("threshold", 0.5)
+    if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in (slope, offset, low, high, threshold)):
+        raise ValueError("calibration, threshold and bounds of `uncertain` must be finite numbers")
+    if low > high:
+        raise ValueError(f"the bounds of `uncertain` must be in order, got {low} and {high}")
 
 
 def _build(header: dict[str, str]) -> nn.Module:

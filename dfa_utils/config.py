@@ -4,9 +4,21 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 
 SCALES = ("mel", "linear")
 CENTRES = ("clip", "band")
+AT_MOST = {  # so that no checkpoint of a stranger can ask for more memory than a machine has
+    "sample_rate": 768_000,
+    "clip_seconds": 60,
+    "hop_seconds": 60,
+    "n_fft": 65_536,
+    "hop_length": 65_536,
+    "n_mels": 1_024,
+    "channels": 4_096,
+    "batch_size": 65_536,
+    "seed": 2**60,
+}
 MAY_BE_ZERO = {"f_min", "dropout", "weight_decay", "seed", "augment", "mask_bands", "mask_frames"}
 VIEW = ("n_fft", "hop_length", "n_mels", "f_min", "f_max")  # what tells one of a detector's spectrograms from another
 
@@ -59,31 +71,42 @@ class Config:
         object.__setattr__(self, "augment", tuple((str(name), float(share)) for name, share in self.augment))
         object.__setattr__(self, "views", tuple(map(tuple, self.views)))
         for field in fields(self):
-            self._check(field.name, getattr(self, field.name))
+            self._check(field.name, getattr(self, field.name), type(field.default))
         if not self.f_min < self.f_max <= self.sample_rate / 2:
             raise ValueError(f"f_max must lie above f_min and at or below {self.sample_rate / 2} Hz, got {self.f_max}")
         if self.scale not in SCALES:
             raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {self.scale!r}")
         if self.centre not in CENTRES:
             raise ValueError(f"centre must be one of {', '.join(CENTRES)}, got {self.centre!r}")
+        if min(self.clip_samples, self.hop_samples) < 1:
+            raise ValueError(
+                f"clip_seconds and hop_seconds must be a sample or more, got {self.clip_seconds}, {self.hop_seconds}"
+            )
         if self.batch_size % 2:
             raise ValueError(f"batch_size must be even (half real, half fake), got {self.batch_size}")
-        if any(len(view) != len(VIEW) for view in self.views):
-            raise ValueError(f"each of views must be ({', '.join(VIEW)}), got {self.views}")
+        if len(self.views) > 32 or any(len(view) != len(VIEW) for view in self.views):
+            raise ValueError(f"views must be up to 32 of ({', '.join(VIEW)}), got {self.views}")
         self.spectrograms  # noqa: B018 -- each is checked as it is made
 
     @staticmethod
-    def _check(name, value):
-        may_be_zero = name in MAY_BE_ZERO
-        if name == "augment":
-            value = tuple(share for _, share in value)
-        if name == "views":
+    def _check(name, value, kind):
+        if kind is str and not isinstance(value, str):
+            raise ValueError(f"{name} must be a word, got {value!r}")
+        if kind is str or name == "views":
             return
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, str):
-                continue
-            if not math.isfinite(number) or number < 0 or (number == 0 and not may_be_zero):
-                raise ValueError(f"{name} must be {'at least' if may_be_zero else 'above'} 0, got {value}")
+        numbers = tuple(share for _, share in value) if name == "augment" else value
+        if name == "channels" and not 1 <= len(numbers) <= 32:
+            raise ValueError(f"channels must be 1 to 32 numbers, got {len(numbers)}")
+        wanted = Integral if kind is int or name == "channels" else Real
+        for number in numbers if kind is tuple else (numbers,):
+            if not isinstance(number, wanted) or isinstance(number, bool):
+                raise ValueError(
+                    f"{name} must be {'whole numbers' if wanted is Integral else 'numbers'}, got {value!r}"
+                )
+            if not math.isfinite(number) or number < 0 or (number == 0 and name not in MAY_BE_ZERO):
+                raise ValueError(f"{name} must be {'at least' if name in MAY_BE_ZERO else 'above'} 0, got {value}")
+            if number > (most := AT_MOST.get(name, 10**9)):
+                raise ValueError(f"{name} must be at most {most}, got {value}")
 
     @property
     def spectrograms(self) -> "list[Config]":

@@ -1,11 +1,15 @@
+import json
 import os
+import struct
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from dfa_utils.audio import AudioError
 from dfa_utils.backends.ensemble import Ensemble
 from dfa_utils.checkpoint import (
     CheckpointError,
@@ -16,6 +20,8 @@ from dfa_utils.checkpoint import (
     runs_folder,
     save_checkpoint,
 )
+from dfa_utils.config import Config
+from dfa_utils.inference import Detector
 from dfa_utils.models import build_model
 
 
@@ -111,3 +117,72 @@ def test_only_what_was_learnt_is_stored(saved):
     assert set(stored) == {name for name, _ in model.named_parameters()} | {
         name for name, _ in model.back_end.named_buffers(prefix="back_end")
     }
+
+
+def mutants(content, count, rng):
+    """A checkpoint's bytes, damaged in four ways: anywhere, in the header, cut off, and with other JSON values."""
+    size = struct.unpack("<Q", content[:8])[0]
+    odd = [
+        None,
+        True,
+        -1,
+        0,
+        1e30,
+        float("nan"),
+        float("inf"),
+        "x",
+        "",
+        [],
+        {},
+        [[]],
+        10**30,
+        2**31,
+        [1, 2],
+        [0.1] * 99,
+    ]
+    for i in range(count):
+        damaged = bytearray(content)
+        if i % 4 == 0:
+            for place in rng.integers(len(content), size=4):
+                damaged[place] = rng.integers(256)
+        elif i % 4 == 1:
+            for place in rng.integers(8, 8 + size, size=3):
+                damaged[place] = rng.integers(32, 127)
+        elif i % 4 == 2:
+            del damaged[rng.integers(len(content)) :]
+        else:
+            header = json.loads(content[8 : 8 + size])
+            name = ["config", "info"][rng.integers(2)]
+            values = json.loads(header["__metadata__"][name])
+            values[list(values)[rng.integers(len(values))]] = odd[rng.integers(len(odd))]
+            header["__metadata__"][name] = json.dumps(values)
+            text = json.dumps(header).encode()
+            damaged = struct.pack("<Q", len(text)) + text + content[8 + size :]
+        yield bytes(damaged)
+
+
+def test_a_damaged_checkpoint_is_refused_or_judges(tmp_path):
+    config = Config(clip_seconds=0.2, hop_seconds=0.2, channels=(4, 4), n_mels=16)
+    info = {"threshold": 0.4, "calibration": [1.0, 0.1], "uncertain": [0.2, 0.7]}
+    path, wave, judged = tmp_path / "a.safetensors", torch.sin(torch.arange(4_000) / 5), 0
+    save_checkpoint(path, build_model(config=config), info)
+    for content in mutants(path.read_bytes(), 400, np.random.default_rng(0)):
+        path.write_bytes(content)
+        try:
+            detector = Detector.load(path)
+        except CheckpointError:
+            continue
+        try:
+            judged += 0 <= detector.predict(wave).score <= 1
+        except AudioError as error:  # weights of 1e38 give no finite score
+            judged += error.kind == "samples"
+    assert 0 < judged < 300
+
+
+@pytest.mark.parametrize(
+    "info", [{"threshold": "x"}, {"calibration": [1]}, {"uncertain": [0.7, 0.2]}, {"uncertain": 1}]
+)
+def test_figures_that_make_no_sense_are_refused(tmp_path, tiny_config, info):
+    save_checkpoint(tmp_path / "a.safetensors", build_model(config=tiny_config), info)
+    with pytest.raises(CheckpointError, match=r"a\.safetensors"):
+        Detector.load(tmp_path / "a.safetensors")
