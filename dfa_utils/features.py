@@ -23,14 +23,13 @@ class LogMel(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
-        self.mel = MelSpectrogram(
+        self.mel = MelPower(
             config.sample_rate,
             n_fft=config.n_fft,
             hop_length=config.hop_length,
             f_min=config.f_min,
             f_max=config.f_max,
             n_mels=config.n_mels,
-            power=None,  # complex: |z| squared is made of it without the root that torchaudio would take first
             mel_scale="slaney",
             norm="slaney",
         )
@@ -53,8 +52,7 @@ class LogMel(nn.Module):
             raise ValueError(f"LogMel takes waveforms [B, T] with T > 0, got {tuple(waveform.shape)}")
         with torch.autocast(waveform.device.type, enabled=False):  # a spectrum in bf16 loses its quiet parts
             waveform = normalise_waveform(waveform.float())
-            spectrum = self.mel.spectrogram(waveform.repeat(1, -(-self.mel.n_fft // waveform.shape[1])))
-            return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+            return self.mel.spectra(waveform.repeat(1, -(-self.mel.n_fft // waveform.shape[1])))
 
     def in_bands(self, power: torch.Tensor) -> torch.Tensor:
         """What `spectra` gives, as bands in dB [B, 1, n_mels, frames]."""
@@ -77,6 +75,24 @@ class SpecAugment(nn.Module):
 
     def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
         return self.masks(spectrogram) if self.training else spectrogram
+
+
+class MelPower(MelSpectrogram):
+    """torchaudio's MelSpectrogram for power 2, without the root of |z|, which would only be squared again.
+
+    Shape: [B, T] -> [B, n_mels, frames].
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, power=None, **kwargs)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        return self.mel_scale(self.spectra(waveform))
+
+    def spectra(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Power [B, 1 + n_fft // 2, frames]."""
+        spectrum = self.spectrogram(waveform)  # complex
+        return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
 
 
 def split_batch(waveforms: torch.Tensor) -> tuple[torch.Tensor, ...]:
