@@ -105,7 +105,7 @@ class Config:
                 )
             if not math.isfinite(number) or number < 0 or (number == 0 and name not in MAY_BE_ZERO):
                 raise ValueError(f"{name} must be {'at least' if name in MAY_BE_ZERO else 'above'} 0, got {value}")
-            if number > (most := AT_MOST.get(name, 10**9)):
+            if number > (most := AT_MOST.get(name, 10**9 if isinstance(number, int) else math.inf)):
                 raise ValueError(f"{name} must be at most {most}, got {value}")
 
     @property
