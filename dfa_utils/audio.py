@@ -42,8 +42,8 @@ def load_audio(path, sample_rate: int = 16_000) -> torch.Tensor:
     """Read one file as float32 mono [T] at `sample_rate` Hz, full scale = 1.
 
     Channels are averaged; where they would cancel each other (one is the other upside down), the loudest is taken.
-    Raises AudioError for a file that is missing, empty, truncated, not audio, has a sample rate below 4 kHz, or holds
-    NaN or infinite samples.
+    Raises AudioError for a file that is missing, may not be read, is empty, truncated or not audio, has a sample rate
+    below 4 kHz, lasts more than 24 hours, or holds NaN or infinite samples.
     """
     blocks = list(stream_audio(path, sample_rate))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)

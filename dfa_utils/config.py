@@ -8,17 +8,19 @@ from numbers import Integral, Real
 
 SCALES = ("mel", "linear")
 CENTRES = ("clip", "band")
-AT_MOST = {  # so that no checkpoint of a stranger can ask for more memory than a machine has
+AT_MOST = {  # beyond all use; a stranger's checkpoint could ask for more memory than there is
     "sample_rate": 768_000,
     "clip_seconds": 60,
     "hop_seconds": 60,
-    "n_fft": 65_536,
-    "hop_length": 65_536,
+    "n_fft": 16_384,
+    "hop_length": 16_384,
     "n_mels": 1_024,
-    "channels": 4_096,
+    "channels": 1_024,
     "batch_size": 65_536,
     "seed": 2**60,
 }
+MOST = 10**9  # of any other whole number
+LONGEST = 16  # channels, and views
 MAY_BE_ZERO = {"f_min", "dropout", "weight_decay", "seed", "augment", "mask_bands", "mask_frames"}
 VIEW = ("n_fft", "hop_length", "n_mels", "f_min", "f_max")  # what tells one of a detector's spectrograms from another
 
@@ -71,7 +73,13 @@ class Config:
         object.__setattr__(self, "augment", tuple((str(name), float(share)) for name, share in self.augment))
         object.__setattr__(self, "views", tuple(map(tuple, self.views)))
         for field in fields(self):
-            self._check(field.name, getattr(self, field.name), type(field.default))
+            self._check(field.name, getattr(self, field.name), field.default)
+        for number in self.channels:
+            _check_number("channels", number, whole=True)
+        for _, share in self.augment:
+            _check_number("augment", share, whole=False)
+        if not 1 <= len(self.channels) <= LONGEST:
+            raise ValueError(f"channels must be 1 to {LONGEST} numbers, got {len(self.channels)}")
         if not self.f_min < self.f_max <= self.sample_rate / 2:
             raise ValueError(f"f_max must lie above f_min and at or below {self.sample_rate / 2} Hz, got {self.f_max}")
         if self.scale not in SCALES:
@@ -84,29 +92,17 @@ class Config:
             )
         if self.batch_size % 2:
             raise ValueError(f"batch_size must be even (half real, half fake), got {self.batch_size}")
-        if len(self.views) > 32 or any(len(view) != len(VIEW) for view in self.views):
-            raise ValueError(f"views must be up to 32 of ({', '.join(VIEW)}), got {self.views}")
+        if len(self.views) > LONGEST or any(len(view) != len(VIEW) for view in self.views):
+            raise ValueError(f"views must be up to {LONGEST} of ({', '.join(VIEW)}), got {self.views}")
         self.spectrograms  # noqa: B018 -- each is checked as it is made
 
     @staticmethod
-    def _check(name, value, kind):
-        if kind is str and not isinstance(value, str):
+    def _check(name, value, default):
+        """One field that is a word or a number, as its default says; tuples are checked number by number."""
+        if isinstance(default, str) and not isinstance(value, str):
             raise ValueError(f"{name} must be a word, got {value!r}")
-        if kind is str or name == "views":
-            return
-        numbers = tuple(share for _, share in value) if name == "augment" else value
-        if name == "channels" and not 1 <= len(numbers) <= 32:
-            raise ValueError(f"channels must be 1 to 32 numbers, got {len(numbers)}")
-        wanted = Integral if kind is int or name == "channels" else Real
-        for number in numbers if kind is tuple else (numbers,):
-            if not isinstance(number, wanted) or isinstance(number, bool):
-                raise ValueError(
-                    f"{name} must be {'whole numbers' if wanted is Integral else 'numbers'}, got {value!r}"
-                )
-            if not math.isfinite(number) or number < 0 or (number == 0 and name not in MAY_BE_ZERO):
-                raise ValueError(f"{name} must be {'at least' if name in MAY_BE_ZERO else 'above'} 0, got {value}")
-            if number > (most := AT_MOST.get(name, 10**9 if isinstance(number, int) else math.inf)):
-                raise ValueError(f"{name} must be at most {most}, got {value}")
+        if isinstance(default, int | float):
+            _check_number(name, value, whole=isinstance(default, int))
 
     @property
     def spectrograms(self) -> "list[Config]":
@@ -149,3 +145,13 @@ class Config:
         if unknown:
             raise ValueError(f"unknown settings {sorted(unknown)}: written by another version of dfa_utils")
         return cls(**values)
+
+
+def _check_number(name: str, number, whole: bool) -> None:
+    """ValueError, naming the field, unless it is a number, whole if it must be, and neither too small nor too large."""
+    if not isinstance(number, Integral if whole else Real) or isinstance(number, bool):
+        raise ValueError(f"{name} must be {'a whole number' if whole else 'a number'}, got {number!r}")
+    if not math.isfinite(number) or number < 0 or (number == 0 and name not in MAY_BE_ZERO):
+        raise ValueError(f"{name} must be {'at least' if name in MAY_BE_ZERO else 'above'} 0, got {number}")
+    if number > (most := AT_MOST.get(name, MOST if isinstance(number, Integral) else math.inf)):
+        raise ValueError(f"{name} must be at most {most}, got {number}")

@@ -22,6 +22,8 @@ def test_unknown_fields_are_named():
         {"learning_rate": float("nan")},
         {"channels": (8, -1)},
         {"channels": ()},
+        {"channels": (8,) * 99},
+        {"channels": (8, 2.5)},
         {"n_mels": 2**31},
         {"clip_seconds": 1e-30},
         {"n_fft": 512.5},

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from dfa_utils.backends.ensemble import ADVICE, Ensemble
-from dfa_utils.backends.statistics import Statistics
+from dfa_utils.backends.statistics import Statistics, _deviation
 from dfa_utils.config import Config
 from dfa_utils.features import LogMel, standardise
 from dfa_utils.models import build_model, count_parameters, fuse_for_scoring
@@ -140,6 +140,12 @@ def test_statistics_see_every_view_and_not_the_order():
         assert not torch.allclose(model.judge(other), model.judge(seen), atol=1e-3)
     both = Ensemble([model, build_model(config=replace(config, views=())).eval()]).eval()
     assert torch.allclose(ask([both], waves)[0], ask(both.members, waves).mean(dim=0), atol=1e-6)
+
+
+def test_deviations_are_those_of_torch():
+    x = torch.randn(2, 3, 50, generator=generator) + 4
+    torch.testing.assert_close(_deviation(x), x.std(dim=-1, correction=0))
+    assert _deviation(torch.full((1, 50), 4.0)) == 0
 
 
 def test_members_that_see_alike_share_the_work_and_not_the_answer(monkeypatch):

@@ -90,10 +90,8 @@ def test_the_band_is_bounded_by_clean_fakes_below_and_by_the_worst_damage_of_rea
     damaged = pd.DataFrame({"clean": scores, "noise 10": scores, "telephone 8": scores})
     damaged.loc[:98, "noise 10"] += 0.6  # one damage makes all reals look fake,
     damaged.loc[99:, "telephone 8"] -= 0.9  # another all fakes real
-    assert build.band_of_uncertain(labels, damaged, 0.5) == (
-        0.5,
-        pytest.approx(0.695),
-    )  # the fifth highest of the reals
+    band = build.band_of_uncertain(labels, damaged, 0.5)
+    assert band == (0.5, pytest.approx(0.695))  # the fifth highest of the reals
     band = build.band_of_uncertain(labels, damaged, 0.95)
     assert band == (pytest.approx(0.91), 0.95)  # the tenth lowest of the clean fakes
 
@@ -184,6 +182,7 @@ def test_each_kind_has_the_share_missed_at_the_threshold_of_its_fold():
     assert missed.index.tolist() == ["GAN vocoder", "codec"]
     assert missed["systems"].tolist() == [1, 2]
     assert missed["a", "missed"].tolist() == [0.25, 0]  # one of two clips, in one of two seeds
+    assert missed["a", "low"].isna().tolist() == [True, False]  # one system has no spread
 
 
 def test_the_shipped_tables_are_of_the_same_clips():

@@ -53,5 +53,5 @@ class Statistics(nn.Module):
 
 
 def _deviation(x: torch.Tensor) -> torch.Tensor:
-    """Standard deviation over the last dimension; `x.std()` takes some 15 times as long on a CPU."""
+    """Standard deviation over the last dimension; `x.std()` takes many times as long on a CPU."""
     return torch.linalg.vector_norm(x - x.mean(dim=-1, keepdim=True), dim=-1) / x.shape[-1] ** 0.5

@@ -7,7 +7,7 @@ Trains the members of the recipe "release", puts them together, and fixes calibr
 
 import argparse
 import sys
-from itertools import compress
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -109,12 +109,10 @@ def score(detector: Detector, manifest: pd.DataFrame, root: Path, folder: Path) 
         folder / "scores.csv", scores.assign(path=names)[columns], detector.threshold, detector.fingerprint, data
     )
     testing = (scores.split == "testing").to_numpy()
-    write_damage(
-        folder / "damage.csv", under_damage(detector, scores.path[testing], seed=0), list(compress(names, testing))
-    )
+    write_damage(folder / "damage.csv", under_damage(detector, scores.path[testing], seed=0), np.array(names)[testing])
 
 
-def write_damage(path: Path, damaged: pd.DataFrame, names: list[str]) -> None:
+def write_damage(path: Path, damaged: pd.DataFrame, names: Sequence[str]) -> None:
     """Save what `under_damage` gave, with the clips' `names` in front."""
     table = damaged.assign(path=names)[["path", *damaged]]
     write_atomically(path, table.to_csv(index=False, float_format="%.6f").encode())

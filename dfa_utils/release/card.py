@@ -31,13 +31,18 @@ def main(arguments=None) -> int:
     card = folder / "MODEL_CARD.md"
     before, rest = card.read_text(encoding="utf-8").split(START)
     after = rest.split(END)[1]
-    draw(missed_by_kind(read_table(folder / "compare.csv")), folder / "kinds.png")
-    write_atomically(card, f"{before}{START}\n\n{tables(folder)}\n{END}{after}".encode())
+    compared = read_table(folder / "compare.csv")
+    by_kind = missed_by_kind(compared)
+    draw(by_kind, folder / "kinds.png")
+    write_atomically(card, f"{before}{START}\n\n{tables(folder, compared, by_kind)}\n{END}{after}".encode())
     return 0
 
 
-def tables(folder: Path) -> str:
-    """All tables, in Markdown, from the CSVs and the bounds that the weights hold."""
+def tables(folder: Path, compared: pd.DataFrame, by_kind: pd.DataFrame) -> str:
+    """All tables, in Markdown, from the CSVs and the bounds that the weights hold.
+
+    `compared` is the table of `compare`, `by_kind` what `missed_by_kind` makes of it.
+    """
     scores, threshold = load_scores(folder / "scores.csv")
     damage = pd.read_csv(folder / "damage.csv").set_index("path")
     testing = scores[scores.split == "testing"].set_index("path")
@@ -45,7 +50,6 @@ def tables(folder: Path) -> str:
     as_mp3 = pd.read_csv(folder / "damage_validation.csv")["mp3 64"]  # its clips stand in the order of the scores
     validation = scores[scores.split == "validation"].assign(as_mp3=as_mp3.to_numpy())
     new = validation[~validation.system.isin(scores[scores.split == "training"].system)]
-    compared = read_table(folder / "compare.csv")
     parts = {
         "Splits": splits(scores, threshold, band),
         "Damage, on `testing`": damaged(testing, damage, threshold, band),
@@ -53,7 +57,7 @@ def tables(folder: Path) -> str:
         "Fakes of `testing` by system": systems(scores[scores.split == "testing"], threshold),
         "Fakes of `validation` by system, of those that `training` lacks": systems(new, threshold),
         "Leave systems and pages out": left_out(compared),
-        "Leave systems and pages out, fakes by kind of generator": kinds(compared),
+        "Leave systems and pages out, fakes by kind of generator": kinds(by_kind),
         "Recipes that were tried": tried(pd.read_csv(SHIPPED.parent / "screening.csv")),
     }
     return "\n\n".join(f"**{title}**\n\n{markdown(table)}" for title, table in parts.items()) + "\n"
@@ -109,9 +113,8 @@ def systems(clips: pd.DataFrame, threshold: float) -> pd.DataFrame:
     return table[["clips"]].astype(str).join(percent(table.drop(columns="clips")))
 
 
-def kinds(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row a kind of generator: clips, systems, and the share missed by each recipe at its EER threshold."""
-    table = missed_by_kind(scores)
+def kinds(table: pd.DataFrame) -> pd.DataFrame:
+    """What `missed_by_kind` gives without its intervals: clips, systems, and the share that each recipe missed."""
     shares = table.xs("missed", axis=1, level=1)
     return table[["clips", "systems"]].droplevel(1, axis=1).astype(int).astype(str).join(percent(shares))
 

@@ -14,17 +14,19 @@ from dfa_utils.checkpoint import SHIPPED
 from dfa_utils.evaluation import clusters_of
 from dfa_utils.intervals import clustered_interval
 from dfa_utils.release.compare import finished_columns
+from dfa_utils.support.files import atomic_file
 
 KINDS = SHIPPED.parent / "kinds.csv"
 SHOWN = ("plain augmented", "first release", "release")  # in the picture, as far as they were compared
 
 
 def missed_by_kind(scores: pd.DataFrame) -> pd.DataFrame:
-    """Share of fakes missed at the threshold of the EER, from a table of `compare`: one row a kind, the hardest first.
+    """Share of fakes missed at the threshold of the EER, from a table of `compare`: one row a kind of generator.
 
     Columns: clips, systems, and for each recipe (name, "missed"), (name, "low") and (name, "high"), its 95 % interval
-    by system. The threshold is that of each fold and seed, at which as many reals are accused as fakes missed: the
-    mean over all kinds is the EER. Systems that kinds.csv does not name are of the kind "not named".
+    by system, NaN where there is one system alone. The threshold is that of each fold and seed, at which as many reals
+    are accused as fakes missed. The kind that the first recipe misses most comes first. Systems that kinds.csv does not
+    name are of the kind "not named".
     """
     kind = scores.system.map(pd.read_csv(KINDS).set_index("system").kind).fillna("not named")
     missed = {name: _missed(scores, columns) for name, columns in finished_columns(scores).items()}
@@ -50,14 +52,16 @@ def _missed(scores: pd.DataFrame, columns: list[str]) -> pd.Series:
 
 
 def _shares(recipe: str, part: pd.DataFrame, missed: pd.Series) -> dict:
-    share = missed[part.label == 1].mean()
-    try:
-        low, high = clustered_interval(
-            lambda labels, values: values[labels == 1].mean(), part.label, missed, clusters_of(part)[["system"]], n=200
-        )
-    except ValueError:  # one system alone: no spread to draw from
-        low = high = np.nan
-    return {(recipe, "missed"): share, (recipe, "low"): low, (recipe, "high"): high}
+    """The columns of a recipe in the row of a kind: `part` holds its fakes and all reals, `missed` is of `_missed`."""
+
+    def rate(labels, values) -> float:
+        """Mean of the fakes' values."""
+        return values[labels == 1].mean()
+
+    low = high = np.nan
+    if part.system[part.label == 1].nunique() > 1:
+        low, high = clustered_interval(rate, part.label, missed, clusters_of(part)[["system"]], n=200)
+    return {(recipe, "missed"): rate(part.label, missed), (recipe, "low"): low, (recipe, "high"): high}
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
@@ -80,5 +84,6 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         ax.set(xlabel="fakes missed where as many reals are accused", xlim=(0, None), ylim=(len(table) - 0.4, -0.6))
         ax.xaxis.set_major_formatter(PercentFormatter(1))
         ax.legend()
-        fig.savefig(path)
+        with atomic_file(path) as file:
+            fig.savefig(file, format="png")
         plt.close(fig)

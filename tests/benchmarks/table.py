@@ -31,21 +31,7 @@ def rows() -> list[tuple[str, str]]:
             f"{epoch['plain: epoch with our arithmetic (ms a clip)']}), and "
             f"{epoch['epoch: ours / in memory'] - 1:.0%} longer than with all waveforms in memory",
         ),
-        (
-            f"scoring files, decoding included, clips a second{elsewhere}",
-            listed(scoring, " (clips a second)", "files, "),
-        ),
-        (f"scoring from memory, clips a second{elsewhere}", listed(scoring, " (clips a second)", "memory, ")),
-        (
-            f"released detector, time against the default CNN{elsewhere}",
-            "; ".join(
-                f"{name.split(', ')[-1]} {scoring[name]}" for name in scoring if name.startswith("time, released")
-            ),
-        ),
-        (
-            f"released detector, files, decoding included, clips a second{elsewhere}",
-            listed(scoring, " (clips a second)", "released detector, "),
-        ),
+        *((f"{what}{elsewhere}", figures) for what, figures in scoring_rows(scoring)),
         (
             "convolutions and FFT, share of the time",
             f"training {training['convolution and FFT']:.0f} %, scoring {judging['convolution and FFT']:.0f} %",
@@ -60,6 +46,22 @@ def rows() -> list[tuple[str, str]]:
             "20 kills each",
             f"of {kills['cache: entries, clips'][1]:,} clips {kills['cache: entries, clips'][0]:,} in the cache, and "
             f"{kills['table: rows, files'][0]:,} rows in the table",
+        ),
+    ]
+
+
+def scoring_rows(scoring: dict) -> list[tuple[str, str]]:
+    """Those of scoring.json."""
+    ratios = [
+        f"{name.split(', ')[-1]} {figure}" for name, figure in scoring.items() if name.startswith("time, released")
+    ]
+    return [
+        ("scoring files, decoding included, clips a second", listed(scoring, " (clips a second)", "files, ")),
+        ("scoring from memory, clips a second", listed(scoring, " (clips a second)", "memory, ")),
+        ("released detector, time against the default CNN", "; ".join(ratios)),
+        (
+            "released detector, files, decoding included, clips a second",
+            listed(scoring, " (clips a second)", "released detector, "),
         ),
     ]
 
