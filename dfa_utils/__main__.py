@@ -1,18 +1,16 @@
-"""The command line: python -m dfa_utils audit | train | evaluate | report | predict | vocode | toy | cache."""
+"""The command line: python -m dfa_utils audit | train | evaluate | report | predict | export | vocode | toy | cache."""
 
 import argparse
 import sys
 from dataclasses import replace
 
-import torch
-
 from dfa_utils.audio import AudioError
 from dfa_utils.config import Config
 from dfa_utils.inference import Detector, Prediction
 from dfa_utils.support.files import write_atomically
-from dfa_utils.support.parallel import progress_bar, share_between_processes, this_process
+from dfa_utils.support.parallel import progress_bar, share_between_processes, this_process, usable_device
 
-CHECKPOINT = "a run, a folder of runs (its newest) or a file (default: the weights of the package)"
+CHECKPOINT = "a run, a folder of runs (its newest), a file, or an exported .onnx (default: the weights of the package)"
 DEVICE = "cpu, cuda, cuda:1, mps (default: a GPU if there is one)"
 
 
@@ -23,7 +21,11 @@ def main(arguments=None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter of a file name goes on
     try:
         return options.command(options)
-    except (ValueError, OSError) as error:  # AudioError, CheckpointError, DataError: each names the file and the cure
+    except (
+        ValueError,
+        OSError,
+        ImportError,
+    ) as error:  # AudioError, CheckpointError, DataError: each names the file and the cure
         print(f"error: {error}", file=sys.stderr)
         return 2
     finally:
@@ -39,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate_options(commands.add_parser("evaluate", help="accuracy, F1, confusion matrix and EER of each split"))
     _report_options(commands.add_parser("report", help="the tables of an evaluation again, from its CSV"))
     _predict_options(commands.add_parser("predict", help="judge files and folders"))
+    _export_options(commands.add_parser("export", help="a detector as one ONNX file, for use without torch"))
     _vocode_options(commands.add_parser("vocode", help="make fakes of real recordings, to train on"))
     _toy_options(commands.add_parser("toy", help="make the toy data: simulated voices, and vocoded ones"))
     _cache_options(commands.add_parser("cache", help="decoded clips on disk: where, how many, how large"))
@@ -82,10 +85,16 @@ def _predict_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--checkpoint", metavar="RUN", help=CHECKPOINT)
     command.add_argument("--device", help=DEVICE)
     command.add_argument(
-        "--out", metavar="CSV", help="write path, score, label, seconds, detector and error of each file"
+        "--out", metavar="CSV", help="write path, score, label, reason, seconds, detector and error of each file"
     )
     command.add_argument("--resume", action="store_true", help="continue the CSV where an earlier call stopped")
     command.set_defaults(command=predict)
+
+
+def _export_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--onnx", required=True, metavar="FILE", help="where the graph goes, FILE.onnx")
+    command.add_argument("--checkpoint", metavar="RUN", help=CHECKPOINT)
+    command.set_defaults(command=export)
 
 
 def _vocode_options(command: argparse.ArgumentParser) -> None:
@@ -182,18 +191,25 @@ def predict(options) -> int:
     return int((table.failed if table else failed) > 0)
 
 
+def export(options) -> int:
+    """`export`: the detector as an ONNX file, which `predict --checkpoint FILE.onnx` and onnxruntime read."""
+    from dfa_utils.analysis.export import export_onnx
+
+    path = export_onnx(Detector.load(options.checkpoint), options.onnx)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, waveform [B, T] -> score [B] = P(fake)")
+    return 0
+
+
 def vocode(options) -> int:
     """`vocode`: a training set of ROOT's reals and their copies; a second call makes what is missing."""
-    from dfa_utils.datasets.copies import copy_synthesise, real_clips
+    from dfa_utils.datasets.copies import copy_synthesise, describe, real_clips
 
     names = options.vocoders.split(",") if options.vocoders else None
     with this_process().local_main_process_first():
         made = copy_synthesise(
             real_clips(options.root, options.out), options.out, names, options.versions, options.seed
         )
-    systems = made.system[made.label == 1].value_counts().sort_index()
-    named = ", ".join(f"{count} {system.removeprefix('copy:')}" for system, count in systems.items())
-    _say(f"{options.out}: {(made.label == 0).sum()} real clips and {systems.sum()} copies of them ({named})")
+    _say(f"{options.out}: {describe(made)}")
     return 0
 
 
@@ -210,28 +226,16 @@ def toy(options) -> int:
 
 def cache(options) -> int:
     """`cache`: where decoded clips are kept, and how much of them there is."""
-    from dfa_utils.datasets.cache import cache_folder, clear, usage
+    from dfa_utils.datasets.cache import describe
 
-    folder = cache_folder()
-    if folder is None:
-        print("the cache is off (DFA_CACHE)")
-        return 0
-    if options.clear:
-        clear(folder)
-    entries, size = usage(folder)
-    print(f"{folder}: {entries:,} decoded clips, {size / 1e6:,.1f} MB")
+    print(describe(options.clear))
     return 0
 
 
 def _load(options) -> Detector:
     """The detector on the device that is asked for; by default on a GPU if there is one, each process on its own."""
-    device = options.device or this_process().device
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--device {device} cannot be used here ({reason}); --device cpu always can") from error
-    return Detector.load(options.checkpoint, device)
+    exported = str(options.checkpoint).endswith(".onnx")
+    return Detector.load(options.checkpoint, "cpu" if exported else usable_device(options.device))
 
 
 def _scan(root, **options):

@@ -5,18 +5,15 @@ starts an FFmpeg decoder for each file, which takes many times as long for a sho
 reads the rest: m4a, aac, webm, mp4.
 """
 
-import math
 import os
 import re
-from collections.abc import Iterable, Iterator
-from fractions import Fraction
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
-import torchaudio
+
+from dfa_utils.support.resample import resample_blocks
 
 BLOCK_SECONDS = 30.0  # s; what is decoded at once
 LOWEST_RATE = 4_000  # Hz; no recording of speech has less, and a damaged header of 1 Hz would make days of it
@@ -38,21 +35,23 @@ class AudioError(ValueError):
         self.kind = kind
 
 
-def load_audio(path, sample_rate: int = 16_000) -> torch.Tensor:
+def load_audio(path, sample_rate: int = 16_000) -> "torch.Tensor":  # noqa: F821 -- imported when needed
     """Read one file as float32 mono [T] at `sample_rate` Hz, full scale = 1.
 
     Channels are averaged; where they would cancel each other (one is the other upside down), the loudest is taken.
     Raises AudioError for a file that is missing, may not be read, is empty, truncated or not audio, has a sample rate
     below 4 kHz, lasts more than 24 hours, or holds NaN or infinite samples.
     """
+    import torch
+
     blocks = list(stream_audio(path, sample_rate))
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+    return torch.from_numpy(blocks[0] if len(blocks) == 1 else np.concatenate(blocks))
 
 
-def stream_audio(path, sample_rate: int = 16_000) -> Iterator[torch.Tensor]:
+def stream_audio(path, sample_rate: int = 16_000) -> Iterator[np.ndarray]:
     """Yield what `load_audio` returns in consecutive blocks [about 30 * sample_rate], in constant memory.
 
-    Raises the same errors, when the bad part is reached.
+    Raises the same errors, when the bad part is reached. Needs no torch.
     """
     path = Path(path)
     _refuse_missing(path)
@@ -66,33 +65,10 @@ def stream_audio(path, sample_rate: int = 16_000) -> Iterator[torch.Tensor]:
         raise AudioError(f"{path}: the file holds no samples; record or export it again", "empty")
 
 
-def resample_blocks(blocks: Iterable[tuple[torch.Tensor, int]], sample_rate: int) -> Iterator[torch.Tensor]:
-    """Resample consecutive blocks ([T], Hz) to `sample_rate` Hz as if they were one waveform.
-
-    Each block is resampled together with its neighbours' edges, as far as torchaudio's sinc kernel reaches. The rates'
-    ratio is taken in numbers up to 2,000, or the kernel would fill memory: exact for every usual rate, at most 3e-4 off
-    for an odd one (44,101 Hz).
-    """
-    held, done, new, old = torch.empty(0), 0, 1, 1  # held[:done] was resampled before and is context now
-    for block, rate in blocks:
-        if rate == sample_rate:
-            yield block
-            continue
-        new, old = Fraction(sample_rate, rate).limit_denominator(2000).as_integer_ratio()
-        margin = old * math.ceil(16 * max(1, old / new) / old)  # samples of context, whole periods of the ratio
-        held = torch.cat([held, block])
-        ready = (len(held) - margin) // old * old
-        if ready >= margin and ready > done:
-            yield _resampler(old, new)(held)[done * new // old : ready * new // old]
-            held, done = held[ready - margin :], margin
-    if len(held) > done:
-        yield _resampler(old, new)(held)[done * new // old :]
-
-
-def fit_length(waveform: torch.Tensor, size: int) -> torch.Tensor:
-    """The middle [size] of [T]; what is shorter is repeated."""
+def fit_length(waveform, size: int):
+    """The middle [size] of a tensor or array [T]; what is shorter is repeated."""
     if len(waveform) < size:
-        return waveform.repeat(math.ceil(size / max(len(waveform), 1)))[:size]
+        return waveform[np.arange(size) % len(waveform)]
     start = (len(waveform) - size) // 2
     return waveform[start : start + size]
 
@@ -126,7 +102,7 @@ def _refuse_missing(path: Path) -> None:
         raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again", "empty")
 
 
-def _mono_blocks(path: Path) -> Iterator[tuple[torch.Tensor, int]]:
+def _mono_blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
     """The file's samples mixed to one channel, ([T], Hz) a block."""
     for samples, rate in _decode(path):
         if rate < LOWEST_RATE:
@@ -140,7 +116,7 @@ def _mono_blocks(path: Path) -> Iterator[tuple[torch.Tensor, int]]:
             raise AudioError(
                 f"{path}: holds samples that are NaN, infinite or absurd; export it again as 16-bit wav", "samples"
             )
-        yield torch.from_numpy(np.ascontiguousarray(mono)), rate
+        yield np.ascontiguousarray(mono), rate
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -215,8 +191,3 @@ def _torchcodec_blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
         block = decoder.get_samples_played_in_range(start, stop)
         yield block.data.T.numpy(), block.sample_rate
         start = stop
-
-
-@lru_cache
-def _resampler(old: int, new: int) -> torchaudio.transforms.Resample:
-    return torchaudio.transforms.Resample(old, new)

@@ -1,8 +1,9 @@
 """A detector in one safetensors file: its tensors, and its config and figures as JSON in the header. No pickle."""
 
+import hashlib
 import json
-import math
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -13,15 +14,12 @@ from torch import nn
 from dfa_utils.backends.ensemble import Ensemble
 from dfa_utils.config import Config
 from dfa_utils.models import build_model
+from dfa_utils.support.figures import CheckpointError, check_figures
 from dfa_utils.support.files import write_atomically
 
 SHIPPED = Path(__file__).parent / "weights" / "detector.safetensors"
 TRAINING_STATE = "optimizer."  # tensors under this prefix belong to the training loop, not to the detector
 COMPUTED = "front_ends."  # tensors under this name follow from the config: they are not stored
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names it and the cure."""
 
 
 def runs_folder() -> Path:
@@ -62,7 +60,7 @@ def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
     header, tensors = read_tensors(file)
     try:
         model, info = _build(header), json.loads(header["info"])
-        _check_info(info)
+        check_figures(info)
         restore(model, tensors)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise CheckpointError(
@@ -88,19 +86,24 @@ def configs_of(model: nn.Module) -> list[Config]:
     return [part.config for part in getattr(model, "members", [model])]
 
 
+def fingerprint_of(model: nn.Module, figures: tuple) -> str:
+    """12 hex digits that change with everything that a detector's score or verdict follows from, and nothing else.
+
+    Hashed are the learnt tensors, the settings of every member that differ from their defaults, and the `figures`:
+    calibration, threshold and bounds of `uncertain`; not what is computed from settings, which differs in the last bit
+    between processors, and not the check that there is speech.
+    """
+    digest = hashlib.sha256(repr(figures).encode())
+    for config in configs_of(model):
+        changed = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
+        digest.update(repr(sorted(changed.items())).encode())
+    for name, value in sorted(learnt_tensors(model).items()):
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 def _fits_half(value: torch.Tensor) -> bool:
     return value.is_floating_point() and torch.equal(value.half().to(value), value)
-
-
-def _check_info(info: dict) -> None:
-    """ValueError unless the figures that a verdict depends on are numbers that make sense, as far as they are there."""
-    slope, offset = info.get("calibration", (1.0, 0.0))
-    low, high = info.get("uncertain") or (0.0, 1.0)
-    threshold = info.get("threshold", 0.5)
-    if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in (slope, offset, low, high, threshold)):
-        raise ValueError("calibration, threshold and bounds of `uncertain` must be finite numbers")
-    if low > high:
-        raise ValueError(f"the bounds of `uncertain` must be in order, got {low} and {high}")
 
 
 def _build(header: dict[str, str]) -> nn.Module:

@@ -52,7 +52,7 @@ class LogMel(nn.Module):
             raise ValueError(f"LogMel takes waveforms [B, T] with T > 0, got {tuple(waveform.shape)}")
         with torch.autocast(waveform.device.type, enabled=False):  # a spectrum in bf16 loses its quiet parts
             waveform = normalise_waveform(waveform.float())
-            return self.mel.spectra(waveform.repeat(1, -(-self.mel.n_fft // waveform.shape[1])))
+            return self.mel.spectra(waveform.repeat(1, 1 + (self.mel.n_fft - 1) // waveform.shape[1]))
 
     def in_bands(self, power: torch.Tensor) -> torch.Tensor:
         """What `spectra` gives, as bands in dB [B, 1, n_mels, frames]."""

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 import numpy as np
-import torch
 
 from dfa_utils.audio import fit_length
 
@@ -18,13 +17,14 @@ DOUBLINGS = (1, 2, 4, 8, 16, 32, 64)
 RUN = 2 * DOUBLINGS[-1]  # samples that must stay constant: 128
 
 
-def is_silent(waveform: torch.Tensor) -> bool:
-    """Whether [T] is digital silence throughout, so that there is nothing to judge."""
-    return not any(audible.any() for _, audible in _with_audible(waveform.split(100 * RUN)))
+def is_silent(waveform) -> bool:
+    """Whether an array or tensor [T] is digital silence throughout, so that there is nothing to judge."""
+    blocks = (waveform[start : start + 100 * RUN] for start in range(0, len(waveform), 100 * RUN))
+    return not any(audible.any() for _, audible in _with_audible(blocks))
 
 
-def find_sounds(waveform: torch.Tensor, pause: int) -> list[tuple[int, int]]:
-    """Where [T] sounds: (first sample, sample after the last) of each part; `pause` samples of silence lie between."""
+def find_sounds(waveform, pause: int) -> list[tuple[int, int]]:
+    """(First sample, sample after the last) of each sound in an array or tensor [T]; `pause` samples part two."""
     audible = np.concatenate([heard for _, heard in _with_audible([waveform])] or [np.empty(0, bool)])
     places = np.flatnonzero(audible)
     parts = np.split(places, np.flatnonzero(np.diff(places) > pause) + 1)
@@ -32,22 +32,25 @@ def find_sounds(waveform: torch.Tensor, pause: int) -> list[tuple[int, int]]:
 
 
 class Windows:
-    """The windows of consecutive blocks [T]: iterate over (start in samples, window [size]), `hop` samples apart.
+    """The windows of consecutive blocks [T], arrays or tensors, `hop` samples apart.
 
-    Only what sounds is cut: the first window begins with the first sample that is no digital silence, the last one ends
-    with the last, and a silent pause as long as a window parts two sounds (`find_sounds`). A sound shorter than `size`
-    is repeated to fill one window. `samples` counts all that came by. Memory does not grow with the recording.
+    Iterate over (start in samples, window [size]). Only what sounds is cut: the first window begins with the first
+    sample that is no digital silence, the last one ends with the last, and a silent pause as long as a window parts two
+    sounds (`find_sounds`). A sound shorter than `size` is repeated to fill one window. `samples` counts all that came
+    by, `sounding` those from the first to the last of each sound that has ended. Memory does not grow with the
+    recording.
     """
 
-    def __init__(self, blocks: Iterable[torch.Tensor], size: int, hop: int):
-        self.blocks, self.size, self.hop, self.samples = blocks, size, hop, 0
+    def __init__(self, blocks: Iterable, size: int, hop: int):
+        self.blocks, self.size, self.hop = blocks, size, hop
+        self.samples = self.sounding = 0
 
-    def __iter__(self) -> Iterator[tuple[int, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         sound = None
-        for block, audible in _with_audible(part for whole in self.blocks for part in whole.split(self.size)):
+        for block, audible in _with_audible(_parts(self.blocks, self.size)):
             heard = np.flatnonzero(audible)
             if sound and self.samples + (int(heard[0]) if len(heard) else len(block)) - sound.end >= self.size:
-                yield from sound.rest()
+                yield from self._end(sound)
                 sound = None
             if len(heard):
                 skipped = 0 if sound else int(heard[0])
@@ -58,7 +61,11 @@ class Windows:
                 sound.add(block, sound.end)
             self.samples += len(block)
         if sound:
-            yield from sound.rest()
+            yield from self._end(sound)
+
+    def _end(self, sound: "_Sound") -> Iterator[tuple[int, np.ndarray]]:
+        self.sounding += sound.end - sound.first
+        return sound.rest()
 
 
 class _Sound:
@@ -66,20 +73,20 @@ class _Sound:
 
     def __init__(self, size: int, hop: int, first: int):
         self.size, self.hop, self.first = size, hop, first
-        self.held, self.begin, self.next, self.end = torch.empty(0), first, first, first
+        self.held, self.begin, self.next, self.end = np.empty(0, np.float32), first, first, first
 
-    def add(self, block: torch.Tensor, end: int) -> None:
+    def add(self, block: np.ndarray, end: int) -> None:
         """Hold a further block [T]; the last sound up to its end ends at sample `end`."""
-        self.held, self.end = torch.cat([self.held, block]), end
+        self.held, self.end = np.concatenate([self.held, block]), end
 
-    def windows(self) -> Iterator[tuple[int, torch.Tensor]]:
+    def windows(self) -> Iterator[tuple[int, np.ndarray]]:
         """The windows that end before `end` and were not cut yet; the samples before the last one are let go."""
         while self.next + self.size <= self.end:
             self.held, self.begin = self.held[self.next - self.begin :], self.next
             yield self.begin, self.held[: self.size]
             self.next += self.hop
 
-    def rest(self) -> Iterator[tuple[int, torch.Tensor]]:
+    def rest(self) -> Iterator[tuple[int, np.ndarray]]:
         """The last window, unless there is one that ends there; or the whole, repeated, if it is shorter."""
         held = self.held[: self.end - self.begin]
         if self.end - self.first < self.size:
@@ -88,15 +95,21 @@ class _Sound:
             yield self.end - self.size, held[-self.size :]
 
 
-def _with_audible(blocks: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+def _parts(blocks: Iterable, size: int) -> Iterator[np.ndarray]:
+    """The blocks [T], cut into parts of at most `size` samples."""
+    for block in map(np.asarray, blocks):
+        yield from (block[start : start + size] for start in range(0, len(block), size))
+
+
+def _with_audible(blocks: Iterable) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (block [T], audible: bool [T]); blocks are cut anew, since each sample needs RUN - 1 others around it."""
-    around = torch.zeros(RUN - 1)
+    around = np.zeros(RUN - 1, np.float32)
     held = around  # RUN - 1 samples of context, then those that were not passed on yet
     for block in chain(blocks, [around]):
-        held = torch.cat([held, block])
+        held = np.concatenate([held, block])
         ready = len(held) - 2 * (RUN - 1)
         if ready > 0:
-            yield held[RUN - 1 : RUN - 1 + ready], ~_in_constant_run(held.numpy())
+            yield held[RUN - 1 : RUN - 1 + ready], ~_in_constant_run(held)
             held = held[ready:]
 
 

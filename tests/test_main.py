@@ -71,12 +71,12 @@ def test_audit_prints_its_verdicts_and_writes_its_measurements(tiny_root, tmp_pa
 def test_predict_writes_a_row_for_every_file_and_reports_failures(run, folder, tmp_path, capsys):
     assert main(["predict", "--checkpoint", run, "--out", str(tmp_path / "o.csv"), "--", str(folder)]) == 1
     rows = rows_of(tmp_path / "o.csv")
-    assert list(rows[0]) == ["path", "score", "label", "seconds", "detector", "error"]
+    assert list(rows[0]) == ["path", "score", "label", "reason", "seconds", "detector", "error"]
     assert [row["path"].rsplit("/")[-1] for row in rows] == ["a.wav", "b.mp3", "c.wav", "d.wav"]
     for row in rows[:2]:
         assert len(row["score"].split(".")[1]) == 9
         assert 0 <= float(row["score"]) <= 1
-        assert row["label"] in ("real", "fake")
+        assert (row["label"], row["reason"] != "") == ("uncertain", True)  # a tone and a hiss
         assert not row["error"]
     assert float(rows[0]["seconds"]) == 0.5
     assert "empty" in rows[2]["error"]
@@ -104,7 +104,7 @@ def test_what_cannot_start_is_one_line_on_stderr(tmp_path, capsys):
 
 
 def test_without_weights_predict_says_how_to_train(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("dfa_utils.inference.SHIPPED", tmp_path / "none")
+    monkeypatch.setattr("dfa_utils.checkpoint.SHIPPED", tmp_path / "none")
     assert main(["predict", "a.wav"]) == 2
     assert "dfa_utils train --data ROOT" in capsys.readouterr().err
 

@@ -192,4 +192,4 @@ def test_two_processes_give_the_same_table(checkpoint, clips, complete, tmp_path
     assert done.returncode == 0, done.stderr
     same_as(tmp_path / "a.csv", complete)
     kept = max(begun.count(b"\r\n") - 1, 0)
-    assert done.stdout.count(" threshold ") + done.stdout.count("error: ") == 60 - kept
+    assert done.stdout.count(": uncertain (") + done.stdout.count("error: ") == 60 - kept

@@ -31,7 +31,7 @@ def calibrate(detector: Detector, labels, scores) -> Detector:
         "threshold": threshold,
         "uncertain": list(uncertain_band(labels, scores, threshold)),
     }
-    return Detector(detector.model, detector.info | fixed)
+    return Detector(detector.model, detector.info | fixed, detector.speech)
 
 
 def fit_calibration(labels, scores) -> tuple[float, float]:

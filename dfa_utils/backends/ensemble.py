@@ -33,16 +33,21 @@ class Ensemble(nn.Module):
             raise ValueError(f"members of an ensemble must agree in {', '.join(SAME_WINDOWS)}")
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        logits = torch.cat([self._ask_all(piece) for piece in split_batch(waveform)])  # [B, members]
+        return torch.cat([self.ask(piece) for piece in split_batch(waveform)])
+
+    def ask(self, waveform: torch.Tensor) -> torch.Tensor:
+        """What the whole gives, for all waveforms at once."""
+        seen: dict[tuple, torch.Tensor] = {}
+        logits = torch.cat([_ask(member, waveform, seen) for member in self.members], dim=1)  # [B, members]
         logit = logits[:, self.leads].mean(dim=1)
         if not self.leads.all():
             logit = logit + ADVICE * logits[:, ~self.leads].mean(dim=1).tanh()
         return torch.stack([-logit, logit], dim=1) / 2  # [B, 2]
 
-    def _ask_all(self, waveform: torch.Tensor) -> torch.Tensor:
-        """The members' logits of P(fake) [B, members]."""
-        seen: dict[tuple, torch.Tensor] = {}
-        return torch.cat([_ask(member, waveform, seen) for member in self.members], dim=1)
+
+def logit_of_fake(logits: torch.Tensor) -> torch.Tensor:
+    """Logits [B, 2] (real, fake) -> that of P(fake) [B, 1]. Not by `diff`, which ONNX does not know."""
+    return logits[:, 1:] - logits[:, :1]
 
 
 def _ask(member: nn.Module, waveform: torch.Tensor, seen: dict[tuple, torch.Tensor]) -> torch.Tensor:
@@ -56,8 +61,8 @@ def _ask(member: nn.Module, waveform: torch.Tensor, seen: dict[tuple, torch.Tens
     if isinstance(member.back_end, Statistics) and not member.training:
         if (whole := tuple(keys)) not in seen:
             seen[whole] = member.back_end.measure(*views)
-        return member.back_end.judge(seen[whole]).diff(dim=1)
-    return member.judge(views).diff(dim=1)
+        return logit_of_fake(member.back_end.judge(seen[whole]))
+    return logit_of_fake(member.judge(views))
 
 
 def _spectra(front_end: LogMel, waveform: torch.Tensor, seen: dict[tuple, torch.Tensor]) -> torch.Tensor:

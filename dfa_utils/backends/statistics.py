@@ -2,7 +2,8 @@
 
 import torch
 from torch import nn
-from torchaudio.functional import compute_deltas, create_dct
+from torch.nn.functional import pad
+from torchaudio.functional import create_dct
 
 from dfa_utils.config import Config
 
@@ -47,9 +48,18 @@ class Statistics(nn.Module):
 
     def _spread(self, i: int, spectrogram: torch.Tensor) -> torch.Tensor:
         cepstrum = self.get_buffer(f"cosines{i}") @ spectrogram.squeeze(1)  # [B, n_mels, frames]
-        moving = [cepstrum, compute_deltas(cepstrum)]
-        moving.append(compute_deltas(moving[1]))
+        moving = [cepstrum, _differences(cepstrum)]
+        moving.append(_differences(moving[1]))
         return torch.cat([_deviation(x) for x in moving], dim=1).clamp_min(LEAST_SPREAD).log()
+
+
+def _differences(x: torch.Tensor) -> torch.Tensor:
+    """How [B, n_mels, frames] changes per frame: the slope of a line through five frames, as in speech recognition.
+
+    What `torchaudio.functional.compute_deltas` gives, in fewer steps, and for a batch of any size in one graph.
+    """
+    x = pad(x, (2, 2), mode="replicate")
+    return (2 * (x[..., 4:] - x[..., :-4]) + x[..., 3:-1] - x[..., 1:-3]) / 10
 
 
 def _deviation(x: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ import torch
 from dfa_utils.audio import BLOCK_SECONDS, libsndfile_name, load_audio
 from dfa_utils.support.files import PART, atomic_file
 
-DECODING = 2  # counts up when dfa_utils.audio makes other samples of a file than before
+DECODING = 3  # counts up when dfa_utils.audio makes other samples of a file than before
 QUICK_SECONDS = 10.0  # s; up to this length wav and flac at the right rate are read as fast as an entry
 
 
@@ -67,6 +67,17 @@ def clear(folder: Path) -> None:
     for part in folder.glob("??"):
         with suppress(OSError):  # not empty: something else is in it
             part.rmdir()
+
+
+def describe(empty: bool = False) -> str:
+    """Where decoded clips are kept and how many there are, in a sentence; with `empty` they are deleted first."""
+    folder = cache_folder()
+    if folder is None:
+        return "the cache is off (DFA_CACHE)"
+    if empty:
+        clear(folder)
+    entries, size = usage(folder)
+    return f"{folder}: {entries:,} decoded clips, {size / 1e6:,.1f} MB"
 
 
 @lru_cache(maxsize=2**16)

@@ -63,6 +63,13 @@ def copy_synthesise(
     return read_table(folder)
 
 
+def describe(made: pd.DataFrame) -> str:
+    """How many clips `copy_synthesise` gave, real ones and copies by vocoder, in a sentence."""
+    systems = made.system[made.label == 1].value_counts().sort_index()
+    named = ", ".join(f"{count} {system.removeprefix('copy:')}" for system, count in systems.items())
+    return f"{(made.label == 0).sum()} real clips and {systems.sum()} copies of them ({named})"
+
+
 def real_clips(root, folder=None) -> pd.DataFrame:
     """The training split's real clips of a data set, or all recordings in a folder that is none (speakers unknown).
 

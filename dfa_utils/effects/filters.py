@@ -6,11 +6,12 @@ Waveforms [..., T] are float32; whatever goes through stays in step, sample by s
 import io
 import math
 
+import numpy as np
 import soundfile
 import torch
 from torch.nn.functional import pad, softplus
 
-from dfa_utils.audio import resample_blocks
+from dfa_utils.support.resample import resample_blocks
 
 MP3_DELAY = 576 + 529  # samples; of LAME's encoder and of any decoder
 
@@ -49,8 +50,8 @@ def low_pass(hz: torch.Tensor, edge: torch.Tensor, order: torch.Tensor) -> torch
 
 
 def change_rate(waveform: torch.Tensor, old: int, new: int) -> torch.Tensor:
-    """[T] at `old` Hz resampled to `new` Hz, [about T * new / old], as `audio.resample_blocks` does."""
-    return torch.cat(list(resample_blocks([(waveform, old)], new)))
+    """[T] at `old` Hz resampled to `new` Hz, [about T * new / old], as `support.resample.resample_blocks` does."""
+    return torch.from_numpy(np.concatenate(list(resample_blocks([(waveform.numpy(), old)], new))))
 
 
 def fit_end(waveform: torch.Tensor, size: int) -> torch.Tensor:

@@ -2,25 +2,62 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from itertools import islice
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
-import torch.distributed.nn  # noqa: F401 -- before a group exists, which default arguments in it would keep alive
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
-from joblib import Parallel, delayed
 from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 SHARE = 64  # items that each of several processes takes before their results are put together
 UNDER_WAY = 1024  # items that are computed ahead at most, so that memory does not grow with their number
 
 
-def this_process() -> PartialState:
+class Alone:
+    """The only process there is, where torch is not installed; the names are those of accelerate's `PartialState`."""
+
+    device, process_index, num_processes, is_main_process = "cpu", 0, 1, True
+
+    def local_main_process_first(self) -> AbstractContextManager:
+        """Nobody waits."""
+        return nullcontext()
+
+    def destroy_process_group(self) -> None:
+        """There is no group."""
+
+
+def this_process() -> "PartialState | Alone":
     """This process as accelerate sees it: device, process_index, num_processes, is_main_process.
 
     It is alone unless a launcher such as `torchrun` started more; ACCELERATE_USE_CPU=1 keeps all of them off the GPU.
     """
+    if find_spec("torch") is None:
+        return Alone()
+    import torch.distributed.nn  # noqa: F401 -- before a group exists, which default arguments in it would keep alive
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def usable_device(name: str | None = None):
+    """The device of that name; None: this process's own, a GPU if there is one.
+
+    Raises ValueError, with the cure, where it cannot be used.
+    """
+    import torch
+
+    device = name or this_process().device
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {device} cannot be used here ({reason}); --device cpu always can") from error
+    return device
 
 
 def share_between_processes(function: Callable[[Iterable], Iterable], items: Iterable) -> Iterator:
@@ -47,6 +84,8 @@ def my_share(items: list) -> list:
 
 def gather_in_order(results: list) -> list:
     """The results of all items, in order and in every process, from those of each process's `my_share`."""
+    from accelerate.utils import gather_object
+
     state = this_process()
     places = range(state.process_index, state.process_index + len(results) * state.num_processes, state.num_processes)
     gathered = gather_object(list(zip(places, results, strict=True)))
@@ -67,6 +106,8 @@ def map_in_threads(function: Callable, items: Iterable, description: str) -> Ite
 
     For work that releases the interpreter's lock: decoding, reading, hashing. Memory does not grow with the items.
     """
+    from joblib import Parallel, delayed
+
     total, rest = len(items) if hasattr(items, "__len__") else None, iter(items)
     with progress_bar(total=total, desc=description) as bar:
         while chunk := list(islice(rest, UNDER_WAY)):
@@ -78,4 +119,6 @@ def map_in_threads(function: Callable, items: Iterable, description: str) -> Ite
 
 def _from_main(thing):
     """What the main process has, in every process."""
+    from accelerate.utils import broadcast_object_list
+
     return broadcast_object_list([thing])[0]

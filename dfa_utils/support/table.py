@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-HEADINGS = ["path", "score", "label", "seconds", "detector", "error"]
+HEADINGS = ["path", "score", "label", "reason", "seconds", "detector", "error"]
 HEADER = (",".join(HEADINGS) + "\r\n").encode()
 
 
@@ -42,8 +42,9 @@ class ScoreTable:
 
     def _row(self, path: str, result) -> tuple:
         if isinstance(result, Exception):
-            return _one_line(path), "", "", "", self.fingerprint, _one_line(result)
-        return _one_line(path), f"{result.score:.9f}", result.label, f"{result.seconds:.3f}", self.fingerprint, ""
+            return _one_line(path), "", "", "", "", self.fingerprint, _one_line(result)
+        seconds = f"{result.seconds:.3f}"
+        return _one_line(path), f"{result.score:.9f}", result.label, result.reason, seconds, self.fingerprint, ""
 
     def _first_bytes(self) -> bytes:
         if not self.table.exists():
@@ -71,7 +72,7 @@ class ScoreTable:
                 f"{self.table}: row {self.done} is of {row[0]}, where {path} comes now; files came or went since it "
                 "was begun: choose another name"
             )
-        if row[4] != self.fingerprint:
+        if row[HEADINGS.index("detector")] != self.fingerprint:
             raise TableError(f"{self.table}: holds the scores of another detector; choose another name")
         self.failed += bool(row[-1])
 

@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import RATE, ROOT
+
+from dfa_utils import Detector
+from dfa_utils.audio import load_audio
+from dfa_utils.checkpoint import CheckpointError, save_checkpoint
+from dfa_utils.datasets.nonspeech import KINDS, SAMPLES, make
+from dfa_utils.effects.corruptions import corrupt
+from dfa_utils.inference import Prediction
+from dfa_utils.models import build_model
+from dfa_utils.scoring.networks import SpeechCheck
+from dfa_utils.scoring.speech import LEAST_SECONDS
+from dfa_utils.support.resample import resample
+
+NO_SPEECH, TOO_SHORT, NARROW = "no clear speech", "s of sound", "as on a telephone"
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Detector.load()
+
+
+@pytest.fixture(scope="module")
+def voices():
+    return [load_audio(path) for path in sorted((ROOT / "data" / "toy").rglob("*.wav"))[::4]]
+
+
+def judge(detector, waveforms):
+    """The predictions of waveforms."""
+    results = detector.judge((str(i), [torch.as_tensor(wave)]) for i, wave in enumerate(waveforms))
+    return [result for _, result in results]
+
+
+def test_sounds_that_are_no_speech_are_uncertain_with_the_reason(detector):
+    rng = np.random.default_rng(2024)  # none of the sounds that the check was trained on
+    results = {kind: judge(detector, [make(kind, rng, varied=i % 2 == 1) for i in range(6)]) for kind in KINDS}
+    refused = [result.reason != "" for found in results.values() for result in found]
+    assert np.mean(refused) >= 0.95
+    assert {result.label for found in results.values() for result in found if result.reason} == {"uncertain"}
+    assert all(NO_SPEECH in result.reason for result in results["white noise"] + results["chords"])
+
+
+def test_a_voice_is_judged(detector, voices):
+    assert [result.reason for result in judge(detector, voices)] == [""] * len(voices)
+
+
+def test_a_voice_in_noise_is_judged(detector, voices):
+    noisy = [corrupt(wave, "noise", 20, RATE, np.random.default_rng(i)) for i, wave in enumerate(voices)]
+    assert np.mean([result.reason == "" for result in judge(detector, noisy)]) >= 0.9
+
+
+def test_half_a_word_is_uncertain_however_long_the_silence_around_it(detector, voices):
+    word = voices[0][RATE // 2 : RATE // 2 + RATE // 3]
+    for padded in (word, torch.cat([torch.zeros(3 * RATE), word, torch.zeros(3 * RATE)])):
+        [result] = judge(detector, [padded])
+        assert (result.label, TOO_SHORT in result.reason) == ("uncertain", True)
+
+
+def test_the_length_that_is_asked_for_is_that_of_the_sound(detector, voices):
+    speech = voices[0][RATE // 2 :]
+    for seconds in (LEAST_SECONDS - 0.2, LEAST_SECONDS + 0.2):
+        [result] = judge(detector, [speech[: int(seconds * RATE)]])
+        assert (TOO_SHORT in result.reason) == (seconds < LEAST_SECONDS)
+
+
+def test_a_telephone_is_uncertain_with_the_reason(detector, voices):
+    called = [corrupt(wave, "telephone", 8, RATE, np.random.default_rng(i)) for i, wave in enumerate(voices)]
+    reasons = [result.reason for result in judge(detector, called)]
+    assert np.mean([NARROW in reason for reason in reasons]) >= 0.9
+
+
+def test_a_recording_at_8_khz_is_uncertain(detector, voices, tmp_path):
+    for i, wave in enumerate(voices[:5]):
+        soundfile.write(tmp_path / f"{i}.wav", resample(wave.numpy(), 2, 1), RATE // 2)
+        assert NARROW in detector.predict(tmp_path / f"{i}.wav").reason
+
+
+def test_of_a_long_recording_a_part_must_be_speech(detector, voices):
+    rng = np.random.default_rng(1)
+    music = [torch.from_numpy(make("chords", rng)) for _ in range(4)]
+    mixed, alone = judge(detector, [torch.cat([*music, *voices[:4]]), torch.cat(music)])
+    assert mixed.reason == ""
+    assert NO_SPEECH in alone.reason
+
+
+def test_what_surrounds_a_window_does_not_change_its_measures(voices):
+    check, batch = SpeechCheck.load(), torch.stack(voices[:5])
+    with torch.inference_mode():
+        together, alone = check(batch), torch.cat([check(wave[None]) for wave in batch])
+        louder = check(0.1 * batch + 0.05)
+    assert torch.allclose(together, alone, atol=1e-3)
+    assert torch.allclose(together, louder, atol=2e-2)
+
+
+def test_the_share_that_sounds_counts_short_pauses(voices):
+    check = SpeechCheck.load()
+    noise = torch.randn(1, 2 * RATE, generator=torch.Generator().manual_seed(0))
+    half, gaps = noise.clone(), noise.clone()
+    half[:, RATE:] *= 1e-3
+    gaps[:, ::1] *= torch.where(torch.arange(2 * RATE) % (RATE // 4) < RATE // 8, 1.0, 1e-3)
+    with torch.inference_mode():
+        shares = [check(wave)[0, 1].item() for wave in (noise, half, gaps)]
+    assert shares == pytest.approx([1, 0.5, 1], abs=0.08)
+
+
+def test_the_verdict_says_why():
+    result = Prediction("a.wav", 0.9, 0.5, 2.0, np.zeros(1), np.zeros(1), (0.2, 0.3), "no clear speech in it")
+    assert result.label == "uncertain"
+    assert str(result) == "a.wav: uncertain (no clear speech in it, 2.00 s)"
+
+
+def test_a_detector_of_another_sample_rate_has_no_check(tiny_config, tmp_path):
+    from dataclasses import replace
+
+    for rate, checked in ((16_000, True), (8_000, False)):
+        config = replace(tiny_config, sample_rate=rate, f_max=3_500.0)
+        save_checkpoint(tmp_path / "a.safetensors", build_model(config=config), {})
+        assert (Detector.load(tmp_path / "a.safetensors").speech is not None) == checked
+
+
+def test_a_damaged_check_is_named(tmp_path):
+    (tmp_path / "speech.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(CheckpointError, match=r"speech\.safetensors: damaged"):
+        SpeechCheck.load(tmp_path / "speech.safetensors")
+
+
+def test_sounds_are_the_same_for_the_same_seed_and_stay_below_full_scale():
+    for kind in KINDS:
+        one, two = (make(kind, np.random.default_rng(5), varied=True) for _ in range(2))
+        assert one.shape == (SAMPLES,)
+        assert one.dtype == np.float32
+        assert np.array_equal(one, two)
+        assert 0.02 < np.abs(one).max() < 1
