@@ -17,6 +17,8 @@ from dfa_utils.support.resample import resample_blocks
 
 BLOCK_SECONDS = 30.0  # s; what is decoded at once
 LOWEST_RATE = 4_000  # Hz; no recording of speech has less, and a damaged header of 1 Hz would make days of it
+HIGHEST_RATE = 768_000  # Hz; no recorder has more
+LARGEST_BLOCK = 2**25  # samples of all channels that are decoded at once, whatever a header promises
 LONGEST_HOURS = 24.0  # a few megabytes of a hostile file can promise months of silence
 LARGEST = 1e6  # 120 dB above full scale: a float file with more holds no sound
 CANCELLED = 0.01  # power of the channels' mean, relative to the loudest channel, below which they cancel each other
@@ -105,10 +107,10 @@ def _refuse_missing(path: Path) -> None:
 def _mono_blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
     """The file's samples mixed to one channel, ([T], Hz) a block."""
     for samples, rate in _decode(path):
-        if rate < LOWEST_RATE:
+        if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise AudioError(
-                f"{path}: its header says {rate} Hz, but speech needs {LOWEST_RATE} Hz or more; the header is "
-                "damaged, or this is no recording of speech: export it again",
+                f"{path}: its header says {rate} Hz, but recordings of speech have {LOWEST_RATE} to {HIGHEST_RATE} Hz; "
+                "the header is damaged, or this is something else: export it again",
                 "rate",
             )
         mono = _mix(samples)
@@ -137,7 +139,7 @@ def _decode(path: Path) -> Iterator[tuple[np.ndarray, int]]:
         return
     with file:
         _refuse_truncated(path, file)
-        frames = int(BLOCK_SECONDS * file.samplerate)
+        frames = max(1, min(int(BLOCK_SECONDS * file.samplerate), LARGEST_BLOCK // file.channels))
         more = True
         while more:
             block = _read(path, file, frames)

@@ -18,6 +18,7 @@ from dfa_utils.support.figures import CheckpointError, check_figures
 from dfa_utils.support.files import write_atomically
 
 SHIPPED = Path(__file__).parent / "weights" / "detector.safetensors"
+FORMAT = "1"  # of the header; counts up when an older version cannot read it any more
 TRAINING_STATE = "optimizer."  # tensors under this prefix belong to the training loop, not to the detector
 COMPUTED = "front_ends."  # tensors under this name follow from the config: they are not stored
 
@@ -38,7 +39,7 @@ def save_checkpoint(path, model: nn.Module, info: dict, tensors: dict | None = N
     if compact:
         learnt = {name: value.half() if _fits_half(value) else value for name, value in learnt.items()}
     state = learnt | (tensors or {})
-    header = {"config": model.config.to_json(), "info": json.dumps(info)}
+    header = {"format": FORMAT, "config": model.config.to_json(), "info": json.dumps(info)}
     if isinstance(model, Ensemble):
         header["members"] = json.dumps([config.to_json() for config in configs_of(model)])
     write_atomically(path, save(state, metadata=header))
@@ -62,7 +63,7 @@ def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
         model, info = _build(header), json.loads(header["info"])
         check_figures(info)
         restore(model, tensors)
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"{file}: config and weights do not fit this version; train it again ({error})"
         ) from error
@@ -128,6 +129,8 @@ def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         raise CheckpointError(
             f"{file}: no settings in its header, so damaged or not written by dfa_utils; choose another file"
         )
+    if header.get("format", FORMAT) != FORMAT:
+        raise CheckpointError(f"{file}: written by a newer version of dfa_utils; update the package")
     return header, tensors
 
 

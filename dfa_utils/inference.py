@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfa_utils.audio import LARGEST, LOWEST_RATE, AudioError, stream_audio
+from dfa_utils.audio import HIGHEST_RATE, LARGEST, LOWEST_RATE, AudioError, stream_audio
 from dfa_utils.scoring.onnx import OnnxScorer
 from dfa_utils.scoring.speech import reason_to_doubt
 from dfa_utils.support.resample import resample_blocks
@@ -163,8 +163,9 @@ class Detector:
             )
         rate = self.model.config.sample_rate
         given = rate if sample_rate is None else sample_rate
-        if given < LOWEST_RATE or given != int(given):
-            raise AudioError(f"array: a sample rate is a whole number from {LOWEST_RATE} Hz on, got {given}", "rate")
+        if not LOWEST_RATE <= given <= HIGHEST_RATE or given != int(given):
+            wanted = f"a whole number from {LOWEST_RATE} to {HIGHEST_RATE} Hz"
+            raise AudioError(f"array: a sample rate is {wanted}, got {given}", "rate")
         return resample_blocks([(samples.astype(np.float32), int(given))], rate)
 
     def _cut(self, recordings):

@@ -63,7 +63,7 @@ def test_channels_that_cancel_each_other_leave_the_louder_one(tmp_path):
         assert np.allclose(load_audio(tmp_path / "a.wav"), expected, atol=1e-7), name
 
 
-@pytest.mark.parametrize("rate", [1, 3_999])
+@pytest.mark.parametrize("rate", [1, 3_999, 768_001, 2_147_483_647])
 def test_a_header_with_a_rate_that_no_speech_has_is_refused(tmp_path, rate):
     soundfile.write(tmp_path / "a.wav", tone(rng), rate)
     with pytest.raises(AudioError, match=rf"a\.wav: its header says {rate} Hz.*export it again") as error:

@@ -169,3 +169,10 @@ def test_figures_that_make_no_sense_are_refused(tmp_path, tiny_config, info):
     save_checkpoint(tmp_path / "a.safetensors", build_model(config=tiny_config), info)
     with pytest.raises(CheckpointError, match=r"a\.safetensors"):
         Detector.load(tmp_path / "a.safetensors")
+
+
+def test_an_ensemble_of_nobody_is_refused(saved):
+    header, tensors = read_tensors(saved[0] / "best.safetensors")
+    save_file(tensors, saved[0] / "none.safetensors", header | {"members": "[]"})
+    with pytest.raises(CheckpointError, match=r"none\.safetensors: config and weights do not fit"):
+        load_checkpoint(saved[0] / "none.safetensors")

@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from dfa_utils.datasets.walk import expand
 from dfa_utils.inference import Prediction
 from dfa_utils.models import build_model
 from dfa_utils.scoring import networks
+from dfa_utils.scoring.networks import SpeechCheck
 from dfa_utils.train import fit
 
 rng = np.random.default_rng(0)
@@ -103,7 +105,7 @@ def test_samples_that_cannot_be_judged_are_refused(detector, bad):
 
 @pytest.mark.parametrize("rate", [0, 1, 3_999, -16_000, 44_100.5])
 def test_a_sample_rate_that_no_speech_has_is_refused(detector, rate):
-    with pytest.raises(AudioError, match="sample rate is a whole number from 4000 Hz on") as error:
+    with pytest.raises(AudioError, match="sample rate is a whole number from 4000 to 768000 Hz") as error:
         detector.predict(tone(rng), sample_rate=rate)
     assert error.value.kind == "rate"
     assert detector.predict(tone(rng), sample_rate=16_000.0).seconds == 0.5
@@ -257,3 +259,13 @@ def test_the_fingerprint_does_not_follow_the_processor(tiny_config):
     plain = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
     done = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == Detector.load().fingerprint
+
+
+def test_threads_share_one_detector(detector, clips):
+    paths = sorted(clips.glob("*.wav"))[:24]
+    alone = [detector.predict(path).score for path in paths if path.stat().st_size]
+    fresh = Detector(detector.model, detector.info, SpeechCheck.load())
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            found = pool.map(fresh.predict, [path for path in paths if path.stat().st_size])
+            assert [result.score for result in found] == alone

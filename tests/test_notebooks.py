@@ -6,10 +6,10 @@ import statistics
 import subprocess
 import sys
 import textwrap
-import types
 import zipfile
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
@@ -130,14 +130,10 @@ def test_links_lead_to_notebooks():
 def colab(monkeypatch, tmp_path):
     """A stubbed google.colab with an empty Drive, and a notebook whose badge names a repository."""
     badge = f"https://colab.research.google.com/github/someone/something/blob/main/notebooks/{PAGE}.ipynb"
-    drive = types.SimpleNamespace(
-        mount=lambda path: (tmp_path / "drive" / "MyDrive").mkdir(parents=True, exist_ok=True)
-    )
-    message = types.SimpleNamespace(
-        blocking_request=lambda name, timeout_sec: {"ipynb": {"cells": [{"source": [badge]}]}}
-    )
-    module = types.SimpleNamespace(drive=drive, _message=message)
-    monkeypatch.setitem(sys.modules, "google", types.SimpleNamespace(colab=module))
+    drive = SimpleNamespace(mount=lambda path: (tmp_path / "drive" / "MyDrive").mkdir(parents=True, exist_ok=True))
+    message = SimpleNamespace(blocking_request=lambda name, timeout_sec: {"ipynb": {"cells": [{"source": [badge]}]}})
+    module = SimpleNamespace(drive=drive, _message=message)
+    monkeypatch.setitem(sys.modules, "google", SimpleNamespace(colab=module))
     monkeypatch.setitem(sys.modules, "google.colab", module)
     monkeypatch.setattr(data, "DRIVE", tmp_path / "drive")
     monkeypatch.setattr(data, "LOCAL", tmp_path / "local")
@@ -285,3 +281,26 @@ def test_data_root_from_the_drive_is_copied_to_the_local_disk(monkeypatch, colab
 def test_a_drive_without_the_data_set_says_where_to_put_it(monkeypatch, colab):
     with pytest.raises(DataError, match="for-rerec"):
         run_first_cell(monkeypatch, installed=True, use="drive")
+
+
+def test_an_archive_that_would_fill_the_disk_is_refused(monkeypatch, colab):
+    folder = colab / "drive" / "MyDrive"
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / "for-rerec.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("training/zeros.wav", bytes(10**7))
+    assert (folder / "for-rerec.zip").stat().st_size < 20_000
+    monkeypatch.setattr(data.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 * 10**6))
+    with pytest.raises(DataError, match=r"for-rerec\.zip: would unpack to 0\.0 GB, and the disk has 0\.0 GB left"):
+        run_first_cell(monkeypatch, installed=True, use="drive")
+    assert not list((colab / "local").rglob("*.wav"))
+
+
+def test_nothing_is_unpacked_outside_its_folder(monkeypatch, colab):
+    folder = colab / "drive" / "MyDrive"
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / "for-rerec.zip", "w") as archive:
+        for name in ("../../escaped.wav", "/escaped.wav", "training/real/../../../../escaped.wav", "training/a.wav"):
+            archive.writestr(name, "samples")
+    root = run_first_cell(monkeypatch, installed=True, use="drive")[1]
+    assert all(root in path.parents for path in colab.rglob("*.wav"))
+    assert (root / "training" / "a.wav").exists()

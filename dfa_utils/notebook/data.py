@@ -98,5 +98,13 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copyfile(file, target / file.relative_to(source))
     else:
         with zipfile.ZipFile(source) as archive:
+            _refuse_too_large(archive, source, target)
             for member in progress_bar(archive.infolist(), f"unpacking {source.name}"):
                 archive.extract(member, target)
+
+
+def _refuse_too_large(archive: zipfile.ZipFile, source: Path, target: Path) -> None:
+    """DataError where the files would fill the disk, as those of a hostile or damaged archive."""
+    size, free = sum(member.file_size for member in archive.infolist()), shutil.disk_usage(target.parents[1]).free
+    if size > 0.9 * free:
+        raise DataError(f"{source}: would unpack to {size / 1e9:,.1f} GB, and the disk has {free / 1e9:,.1f} GB left")

@@ -36,7 +36,8 @@ class OnnxScorer:
             raise ImportError(
                 f"{path}: to score an .onnx file, install onnxruntime: pip install onnxruntime"
             ) from error
-        path, options = Path(path), onnxruntime.SessionOptions()
+        self.path = path = Path(path)
+        options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         try:
             content = path.read_bytes()
@@ -70,8 +71,17 @@ class OnnxScorer:
             raise ValueError(f"its outputs must be score, {', '.join(OUTPUTS)}")
 
     def score(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The calibrated logit of P(fake) [B] of each window [B, T], and its measures [B, 3]."""
-        return tuple(self.session.run(OUTPUTS, {"waveform": windows}))
+        """The calibrated logit of P(fake) [B] of each window [B, T], and its measures [B, 3].
+
+        Raises CheckpointError where the graph cannot be computed, as that of a damaged file.
+        """
+        try:
+            logits, measures = self.session.run(OUTPUTS, {"waveform": windows})
+        except Exception as error:  # onnxruntime's own kinds have no common base but this
+            raise CheckpointError(f"{self.path}: damaged; export it again ({_first_line(error)})") from error
+        if (logits.shape, measures.shape) != ((len(windows),), (len(windows), 3)):
+            raise CheckpointError(f"{self.path}: damaged: its outputs have other shapes; export it again")
+        return logits, measures
 
 
 def _first_line(error: Exception) -> str:

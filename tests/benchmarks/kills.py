@@ -1,7 +1,9 @@
-"""SIGKILL at 20 random moments each of a cache fill and of a bulk scoring, continued until done: nothing lost, doubled.
+"""SIGKILL at 30 random moments each of all work that takes long, continued until done: nothing lost, nothing doubled.
 
-Each kill hits the process at a random moment after its work began; the next call goes on. At the end the cache must
-hold every clip exactly, and the table every file once, in order, with the scores of an undisturbed run.
+Cache fill and bulk scoring are hit at a random moment after their work began; at the end the cache must hold every clip
+exactly, and the table every file once, in order, with the scores of an undisturbed run. Toy generation, training,
+export and release are hit at any moment between their start and the time that they take undisturbed; what they wrote
+at the end must equal what an undisturbed call wrote.
 """
 
 import csv
@@ -11,17 +13,22 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
-from common import make_clips, scratch, write
+from common import ROOT, make_clips, scratch, write
 
 from dfa_utils.audio import load_audio
-from dfa_utils.checkpoint import save_checkpoint
+from dfa_utils.checkpoint import read_tensors, save_checkpoint
 from dfa_utils.datasets import cache
 from dfa_utils.models import build_model
+from dfa_utils.support.files import PART
 
-KILLS, COUNT = 20, 6000
+KILLS, COUNT = 30, 6000
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 FILL = (
     "import sys; from dfa_utils.dataset import find_unusable; from dfa_utils.datasets.walk import find_audio; "
     "find_unusable(find_audio(sys.argv[1]))"
@@ -45,6 +52,69 @@ def kill_and_continue(command, progress, total: int) -> list[int]:
         assert seen == sorted(seen), "something was lost"
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return seen
+
+
+def tensors(path: Path) -> dict[str, bytes]:
+    """The tensors of a checkpoint; its header holds how long epochs took."""
+    return {name: value.numpy().tobytes() for name, value in read_tensors(path)[1].items()}
+
+
+def files(folder: Path, pattern: str) -> dict[str, bytes]:
+    """The content of the files in a folder, but those that a kill left half written; of a checkpoint, its tensors."""
+    paths = [path for path in sorted(folder.rglob(pattern)) if path.is_file() and path.suffix != PART]
+    found = {str(path.relative_to(folder)): path for path in paths}
+    return {name: tensors(path) if path.suffix == ".safetensors" else path.read_bytes() for name, path in found.items()}
+
+
+def small_release(folder: Path) -> Path:
+    """A manifest of the toy's clips with enough of them in validation for a band of `uncertain`."""
+    table = pd.read_csv(TOY / "manifest.csv")
+    number = table.groupby("label").cumcount()
+    splits = np.select([number < 16, number < 36], ["training", "validation"], "testing")
+    table.assign(path=[str(TOY / path) for path in table.path], split=splits).to_csv(folder / "manifest.csv")
+    return folder / "manifest.csv"
+
+
+TOY = ROOT / "data" / "toy"
+WHOLE = {  # the command for a folder, and the files that count
+    "toy": (lambda out: ["dfa_utils", "toy", out, "--size", "fixture"], "*"),
+    "training": (lambda out: ["dfa_utils", "train", "--data", TOY, "--folder", out, "--epochs", "12"], "*.safetensors"),
+    "export": (lambda out: ["dfa_utils", "export", "--onnx", out / "a.onnx"], "*"),
+    "release": (
+        lambda out: [
+            *("dfa_utils.release.build", "--data", small_release(out.parent)),
+            *("--runs", out / "runs", "--out", out / "a.safetensors"),
+        ],
+        "a.safetensors",
+    ),
+}
+
+
+def kill_anywhere(command, seconds: float) -> None:
+    """Kill `command` KILLS times within `seconds` of its start, then let it finish."""
+    killed = 0
+    while killed < KILLS:
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(random.uniform(0, seconds))
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+    subprocess.run(command, check=True, **QUIET)
+
+
+def kill_whole(name: str, folder: Path) -> dict:
+    """One of WHOLE, undisturbed and killed: whether both wrote the same files, how many, and how long it took."""
+    make_command, pattern = WHOLE[name]
+    whole, killed = folder / "undisturbed", folder / "killed"
+    folder.mkdir()
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", *make_command(whole)], check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - start
+    kill_anywhere([sys.executable, "-m", *make_command(killed)], seconds)
+    expected, found = files(whole, pattern), files(killed, pattern)
+    return {"kills": KILLS, "files": len(expected), "all equal": expected == found}
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -78,5 +148,8 @@ with scratch() as folder:
     figures["table: rows, files"] = [len(pairs), len(paths)]
     figures["table: same files in the same order"] = [a[0] for a, _ in pairs] == [b[0] for _, b in pairs]
     figures["table: largest difference of a score"] = max(abs(float(a[1]) - float(b[1])) for a, b in pairs)
+    for name in WHOLE:
+        figures[name] = kill_whole(name, folder / name)
     write("kills", figures)
-    sys.exit(0 if same and untouched and len(pairs) == len(paths) == count else os.EX_SOFTWARE)
+    equal = all(figures[name]["all equal"] for name in WHOLE)
+    sys.exit(0 if same and untouched and equal and len(pairs) == len(paths) == count else os.EX_SOFTWARE)
