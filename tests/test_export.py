@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,6 @@ def test_the_file_tells_how_it_is_to_be_used(detector, file, exported):
 
 @pytest.mark.parametrize("settings", [{}, {"centre": "band"}, {"scale": "linear"}, {"model": "statistics"}])
 def test_a_detector_of_ones_own_is_exported_too(tiny_config, tmp_path, settings):
-    from dataclasses import replace
-
     config = replace(tiny_config, clip_seconds=1.0, **settings)
     models = [build_model(config=replace(config, seed=seed)) for seed in range(3)]
     for model in (models[0], Ensemble(models, [True, True, False])):

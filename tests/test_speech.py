@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -11,6 +13,7 @@ from dfa_utils.datasets.nonspeech import KINDS, SAMPLES, make
 from dfa_utils.effects.corruptions import corrupt
 from dfa_utils.inference import Prediction
 from dfa_utils.models import build_model
+from dfa_utils.release import speech as release
 from dfa_utils.scoring.networks import SpeechCheck
 from dfa_utils.scoring.speech import LEAST_SECONDS
 from dfa_utils.support.resample import resample
@@ -113,18 +116,37 @@ def test_the_verdict_says_why():
 
 
 def test_a_detector_of_another_sample_rate_has_no_check(tiny_config, tmp_path):
-    from dataclasses import replace
-
     for rate, checked in ((16_000, True), (8_000, False)):
         config = replace(tiny_config, sample_rate=rate, f_max=3_500.0)
         save_checkpoint(tmp_path / "a.safetensors", build_model(config=config), {})
         assert (Detector.load(tmp_path / "a.safetensors").speech is not None) == checked
 
 
-def test_a_damaged_check_is_named(tmp_path):
+def test_a_damaged_check_is_named(tmp_path, tiny_config):
+    save_checkpoint(tmp_path / "none.safetensors", build_model(config=tiny_config), {})
+    with pytest.raises(CheckpointError, match=r"none\.safetensors: holds no limit"):
+        SpeechCheck.load(tmp_path / "none.safetensors")
     (tmp_path / "speech.safetensors").write_bytes(b"no tensors")
     with pytest.raises(CheckpointError, match=r"speech\.safetensors: damaged"):
         SpeechCheck.load(tmp_path / "speech.safetensors")
+
+
+def test_the_check_is_trained_by_one_command_which_goes_on_where_it_was(tiny_root, tmp_path, monkeypatch, capsys):
+    settings = replace(release.SETTINGS, epochs=1, batch_size=16, augment=())
+    for name, value in {"PLAIN": 1, "VARIED": 1, "PARTS": 2, "SETTINGS": settings}.items():
+        monkeypatch.setattr(release, name, value)
+    command = ["--data", str(tiny_root), "--out", str(tmp_path / "s.safetensors"), "--runs", str(tmp_path / "runs")]
+    assert release.main(command) == 0
+    said = capsys.readouterr().out
+    assert [line[:19].strip() for line in said.splitlines()][:2] == ["speech of testing", "white noise"]
+    assert {line[:19].strip() for line in said.splitlines()} == {"speech of testing", *KINDS}
+    first = SpeechCheck.load(tmp_path / "s.safetensors")
+    assert np.isfinite(first.limit)
+    assert release.main(command) == 0
+    assert capsys.readouterr().out == said
+    again = SpeechCheck.load(tmp_path / "s.safetensors")
+    assert again.limit == first.limit
+    assert all(torch.equal(*pair) for pair in zip(first.parameters(), again.parameters(), strict=True))
 
 
 def test_sounds_are_the_same_for_the_same_seed_and_stay_below_full_scale():

@@ -52,7 +52,8 @@ def main(arguments=None) -> int:
         unheard = sounds.system.isin(kinds[part::PARTS])
         detector, limit = train(speech, sounds[~unheard], folder / f"without{part}")
         rows.append(refusals(detector, limit, speech, sounds[unheard]))
-    print(pd.concat(rows).groupby(level=0, sort=False).mean().to_string(float_format="{:.1%}".format))
+    shares = pd.concat(rows).groupby(level=0, sort=False).mean().rename_axis(None)
+    print(shares.to_string(float_format="{:.1%}".format))
     detector, limit = train(speech, sounds, folder / "all")
     save_checkpoint(options.out, detector.model, {"limit": limit}, compact=True)
     return 0

@@ -12,6 +12,7 @@ from dfa_utils.checkpoint import SHIPPED, load_checkpoint
 from dfa_utils.features import standardise
 from dfa_utils.models import SpectrogramDetector, fuse_for_scoring
 from dfa_utils.scoring.speech import FAINT, HIGH, PAUSE
+from dfa_utils.support.figures import CheckpointError
 
 SPEECH = SHIPPED.with_name("speech.safetensors")
 
@@ -35,6 +36,8 @@ class SpeechCheck(nn.Module):
     def load(cls, path: str | Path = SPEECH) -> "SpeechCheck":
         """The check that ships with the package. Raises CheckpointError for a file that cannot be used."""
         model, info = load_checkpoint(path)
+        if "limit" not in info:
+            raise CheckpointError(f"{path}: holds no limit, so it is no check for speech; see `release.speech`")
         return cls(model, float(info["limit"]))
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:

@@ -1,15 +1,17 @@
 """(d) Scoring 2 s clips with the default CNN: from files (decode included) and from memory; threads and batch size.
 
-Beside it, what the released detector takes for the same clips.
+Beside it, what the released detector takes for the same clips, in torch and exported to ONNX.
 """
 
 import torch
 from common import make_clips, scratch, threads, time_in_turns, write
 
+from dfa_utils.analysis.export import export_onnx
 from dfa_utils.audio import load_audio
 from dfa_utils.config import Config
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model, fuse_for_scoring
+from dfa_utils.scoring.onnx import OnnxScorer
 
 COUNT, config = 512, Config()
 RELEASED = "time, released detector / default CNN"
@@ -26,7 +28,7 @@ with scratch() as folder:
     waves = [load_audio(path) for path in paths]
     detector, scorer = Detector(build_model(), {}), fuse_for_scoring(build_model())
     shipped = Detector.load()
-    released = fuse_for_scoring(shipped.model)
+    released, file = fuse_for_scoring(shipped.model), export_onnx(shipped, folder / "a.onnx")
     figures = {}
     for number in (1, 2):
         with threads(number):
@@ -37,6 +39,9 @@ with scratch() as folder:
                 batches = torch.stack(waves).split(size)
                 ways[f"memory, {setting}"] = lambda batches=batches: score(scorer, batches)
             ways[f"released detector, {setting}"] = lambda: list(shipped.predict_files(paths))
+            graph = OnnxScorer(file, threads=number)
+            exported = Detector(graph, graph.info, graph)
+            ways[f"exported, {setting}"] = lambda exported=exported: list(exported.predict_files(paths))
             ways[RELEASED] = lambda batches=batches: score(released, batches)  # those of 32
             taken = time_in_turns(ways)
             ratio = taken.pop(RELEASED) / taken[f"memory, {number} thread{'s'[: number - 1]}, batch 32"]

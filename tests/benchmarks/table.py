@@ -43,9 +43,44 @@ def rows() -> list[tuple[str, str]]:
         ),
         ("peak memory of filling the cache, MB", f"{joined(memory['cache, files of 0.1 s (MB)'])} files"),
         (
-            "20 kills each",
+            f"{len(kills['table: rows when killed'])} kills each",
             f"of {kills['cache: entries, clips'][1]:,} clips {kills['cache: entries, clips'][0]:,} in the cache, and "
-            f"{kills['table: rows, files'][0]:,} rows in the table",
+            f"{kills['table: rows, files'][0]:,} rows in the table"
+            + "".join(f"; {name}: all equal" for name, whole in kills.items() if is_equal(whole)),
+        ),
+        *safety_rows(found),
+    ]
+
+
+def is_equal(whole) -> bool:
+    """Whether these are figures of a work that was killed and ended like the undisturbed one."""
+    return isinstance(whole, dict) and whole.get("all equal", False)
+
+
+def safety_rows(found: dict) -> list[tuple[str, str]]:
+    """Those of fuzz.json, resources.json, not_speech.json and adversaries.json."""
+    fuzz, resources = found["fuzz"], found["resources"]["after"]
+    first, *_, last = (number for number in resources if number != "1")
+    refused = {name: figures for name, figures in found["not_speech"].items() if name != "machine"}
+    verdicts = {name: v for name, v in found["adversaries"].items() if name not in ("machine", "fakes")}
+    return [
+        (
+            "damaged files, and what was no error of ours",
+            "; ".join(
+                f"{name}: {v['inputs']:,}, {len(v['findings'])}" for name, v in fuzz.items() if name != "machine"
+            ),
+        ),
+        (
+            f"held after {int(first):,} and {int(last):,} predictions",
+            "; ".join(f"{name} {resources[first][name]}, {resources[last][name]}" for name in resources[first]),
+        ),
+        (
+            "refused as no speech, half a second or a telephone, %",
+            "; ".join(f"{name} {v['refused']} ({v['clips']:,})" for name, v in refused.items()),
+        ),
+        (
+            f"{found['adversaries']['fakes']} fakes that try to pass: called real, uncertain, fake, %",
+            "; ".join(f"{name}: {', '.join(map(str, v.values()))}" for name, v in verdicts.items()),
         ),
     ]
 
@@ -62,6 +97,10 @@ def scoring_rows(scoring: dict) -> list[tuple[str, str]]:
         (
             "released detector, files, decoding included, clips a second",
             listed(scoring, " (clips a second)", "released detector, "),
+        ),
+        (
+            "the same, exported to ONNX, clips a second",
+            listed(scoring, " (clips a second)", "exported, "),
         ),
     ]
 
