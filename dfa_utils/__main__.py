@@ -21,11 +21,7 @@ def main(arguments=None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter of a file name goes on
     try:
         return options.command(options)
-    except (
-        ValueError,
-        OSError,
-        ImportError,
-    ) as error:  # AudioError, CheckpointError, DataError: each names the file and the cure
+    except (ValueError, OSError, ImportError) as error:  # of ours, or as clear: it names the file and the cure
         print(f"error: {error}", file=sys.stderr)
         return 2
     finally:

@@ -6,7 +6,6 @@ be efficiently created using neural vocoders", ICASSP 2023).
 """
 
 import hashlib
-import io
 import os
 import warnings
 from collections.abc import Iterable
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 import torch
 
 from dfa_utils.audio import AudioError, load_audio
@@ -23,7 +21,7 @@ from dfa_utils.config import Config
 from dfa_utils.datasets.layouts import CLASSES, DataError, find_sets, read, read_table
 from dfa_utils.datasets.walk import find_audio
 from dfa_utils.effects.vocode import VOCODERS, vocode
-from dfa_utils.support.files import write_atomically
+from dfa_utils.support.files import wav_bytes, write_atomically
 from dfa_utils.support.lookup import find_entry
 from dfa_utils.support.parallel import map_in_threads
 from dfa_utils.windows import is_silent
@@ -153,9 +151,7 @@ def _limit_peak(waveform: torch.Tensor) -> torch.Tensor:
 def _wav(waveform: torch.Tensor) -> bytes:
     """[T] as a 16-bit wav file."""
     pcm = (waveform * 32_768).round().clamp(-32_768, 32_767).to(torch.int16)
-    file = io.BytesIO()
-    soundfile.write(file, pcm.numpy(), Config().sample_rate, format="WAV", subtype="PCM_16")
-    return file.getvalue()
+    return wav_bytes(pcm.numpy(), Config().sample_rate)
 
 
 def _rows(reals: pd.DataFrame, made: list) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 from joblib import Parallel, delayed
 from scipy import signal
 
@@ -23,7 +22,7 @@ from dfa_utils.datasets import toy_vocoders, toy_voice
 from dfa_utils.datasets.cache import cache_folder
 from dfa_utils.datasets.toy_vocoders import VOCODERS
 from dfa_utils.datasets.toy_voice import SAMPLE_RATE, make_voice, speak
-from dfa_utils.support.files import atomic_file, write_atomically
+from dfa_utils.support.files import wav_bytes, write_atomically
 from dfa_utils.support.lookup import find_entry
 from dfa_utils.support.parallel import progress_bar
 
@@ -143,8 +142,7 @@ def write(root: str | Path, size: str = "fixture", trap: str | None = None) -> P
 
 def _write(root: Path, row: Mapping) -> None:
     samples = np.round(render(row) * 32767).astype(np.int16)
-    with atomic_file(root / row["path"]) as file:
-        soundfile.write(file, samples, SAMPLE_RATE, format="WAV")
+    write_atomically(root / row["path"], wav_bytes(samples, SAMPLE_RATE))
 
 
 def kept(size: str = "lesson", trap: str | None = None) -> Path:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 
 from dfa_utils.analysis.crossval import fit_all_epochs
 from dfa_utils.checkpoint import load_checkpoint, round_to_half, runs_folder, save_checkpoint
@@ -22,7 +21,7 @@ from dfa_utils.datasets.nonspeech import KINDS, SAMPLE_RATE, make
 from dfa_utils.evaluation import score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.scoring.networks import SPEECH
-from dfa_utils.support.files import atomic_file
+from dfa_utils.support.files import wav_bytes, write_atomically
 
 SETTINGS = Config(
     epochs=8,
@@ -76,8 +75,7 @@ def write_sounds(folder: Path) -> pd.DataFrame:
             path = folder / kind.replace(" ", "_") / f"{number:03d}.wav"
             if not path.exists():
                 rng = np.random.default_rng([number, zlib.crc32(kind.encode())])
-                with atomic_file(path) as file:
-                    soundfile.write(file, make(kind, rng, varied=number >= PLAIN), SAMPLE_RATE, format="WAV")
+                write_atomically(path, wav_bytes(make(kind, rng, varied=number >= PLAIN), SAMPLE_RATE))
             rows.append((str(path), 1, kind, "", "training"))
     return pd.DataFrame(rows, columns=COLUMNS)
 

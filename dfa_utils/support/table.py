@@ -34,11 +34,19 @@ class ScoreTable:
 
     def add(self, results: Iterable) -> Iterator[tuple]:
         """Pass (path, result) pairs through, and write a line for each; a result is a `Prediction`, or an error."""
-        with open(self.table, "a", newline="", buffering=1, encoding="utf-8") as file:
-            for path, result in results:
-                self.failed += isinstance(result, Exception)
-                csv.writer(file).writerow(self._row(path, result))
-                yield path, result
+        for path, result in results:
+            self.failed += isinstance(result, Exception)
+            self._append(self._row(path, result))
+            yield path, result
+
+    def _append(self, row: tuple) -> None:
+        try:
+            with open(self.table, "a", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow(row)
+        except OSError as error:
+            raise TableError(
+                f"{self.table}: cannot be written ({error.strerror}); free some space there, then go on with --resume"
+            ) from error
 
     def _row(self, path: str, result) -> tuple:
         if isinstance(result, Exception):
