@@ -169,6 +169,8 @@ FIGURES = {"format": 1, "sample_rate": 16_000, "clip_samples": 100, "hop_samples
         FIGURES | {"threshold": "high"},
         FIGURES | {"uncertain": [0.5, 0.2]},
         FIGURES | {"limit": None},
+        FIGURES | {"limit": float("nan")},
+        FIGURES | {"hop_samples": 10**7},
     ],
 )
 def test_a_file_that_is_not_ours_is_named_with_the_cure(tmp_path, figures):

@@ -33,6 +33,8 @@ parser.add_argument("--checkpoint", help="default: the weights of the package")
 options = parser.parse_args()
 detector, rng = Detector.load(options.checkpoint), np.random.default_rng(0)
 with scratch() as folder:
+    (folder / "temporary").mkdir()
+    tempfile.tempdir = str(folder / "temporary")  # others leave their files in the system's
     paths = [folder / f"{i}.{suffix}" for i, suffix in enumerate(["wav", "flac", "mp3", "ogg", "wav"] * 2)]
     for path, rate in zip(paths, (16_000, 44_100) * 5, strict=True):
         soundfile.write(path, 0.1 * rng.standard_normal(rate), rate)

@@ -1,20 +1,17 @@
-"""Put the benchmarks' figures, from results/*.json, into the README between its two markers."""
+"""Put the benchmarks' figures, from results/*.json, into the README: two tables, each between two markers."""
 
 import json
 import re
 
 from common import RESULTS, ROOT
 
-MARKERS = "<!-- benchmarks -->", "<!-- end of benchmarks -->"
 
-
-def rows() -> list[tuple[str, str]]:
-    """What is measured, and the figures."""
-    found = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
+def speed_rows(found: dict) -> list[tuple[str, str]]:
+    """What is measured of speed and memory, and the figures."""
     decode, features, epoch, scoring = (found[name] for name in ("decode", "features", "epoch", "scoring"))
     training, judging = (values for name, values in found["arithmetic"].items() if "% of the time" in name)
     growth = {name: values["exponent"] for name, values in found["growth"].items() if name != "machine"}
-    memory, kills = found["memory"], found["kills"]
+    memory = found["memory"]
     elsewhere = "" if scoring["machine"] == epoch["machine"] else f" (on an {scoring['machine']['processor']})"
     return [
         *((f"reading a {kind}, ms", listed(ways, " (ms)")) for kind, ways in decode.items() if kind != "machine"),
@@ -42,13 +39,6 @@ def rows() -> list[tuple[str, str]]:
             f"{joined(memory['predict, clips (MB)'])} clips; one file of {joined(memory['predict, one file (MB)'])}",
         ),
         ("peak memory of filling the cache, MB", f"{joined(memory['cache, files of 0.1 s (MB)'])} files"),
-        (
-            f"{len(kills['table: rows when killed'])} kills each",
-            f"of {kills['cache: entries, clips'][1]:,} clips {kills['cache: entries, clips'][0]:,} in the cache, and "
-            f"{kills['table: rows, files'][0]:,} rows in the table"
-            + "".join(f"; {name}: all equal" for name, whole in kills.items() if is_equal(whole)),
-        ),
-        *safety_rows(found),
     ]
 
 
@@ -58,14 +48,20 @@ def is_equal(whole) -> bool:
 
 
 def safety_rows(found: dict) -> list[tuple[str, str]]:
-    """Those of fuzz.json, resources.json, not_speech.json and adversaries.json."""
-    fuzz, resources = found["fuzz"], found["resources"]["after"]
+    """What was tried to break it, and what came of it."""
+    kills, fuzz, resources = found["kills"], found["fuzz"], found["resources"]["after"]
     first, *_, last = (number for number in resources if number != "1")
     refused = {name: figures for name, figures in found["not_speech"].items() if name != "machine"}
     verdicts = {name: v for name, v in found["adversaries"].items() if name not in ("machine", "fakes")}
     return [
         (
-            "damaged files, and what was no error of ours",
+            f"{len(kills['table: rows when killed'])} kills each",
+            f"of {kills['cache: entries, clips'][1]:,} clips {kills['cache: entries, clips'][0]:,} in the cache, and "
+            f"{kills['table: rows, files'][0]:,} rows in the table"
+            + "".join(f"; {name}: all equal" for name, whole in kills.items() if is_equal(whole)),
+        ),
+        (
+            "files damaged at random, and how many of them gave a bare error, a crash or a hang",
             "; ".join(
                 f"{name}: {v['inputs']:,}, {len(v['findings'])}" for name, v in fuzz.items() if name != "machine"
             ),
@@ -116,10 +112,22 @@ def joined(figures: dict) -> str:
     return ", ".join(f"{figure} ({setting})" for setting, figure in figures.items())
 
 
-machine = json.loads((RESULTS / "epoch.json").read_text())["machine"]
-lines = [f"| 2 s clips, {machine['cores']} cores of an {machine['processor']} | |", "|---|---|"]
-lines += [f"| {what} | {figures} |" for what, figures in rows()]
-readme = ROOT / "README.md"
-text = "\n".join([MARKERS[0], *lines, MARKERS[1]])
-pattern = "(?s)" + ".*".join(map(re.escape, MARKERS))
-readme.write_text(re.sub(pattern, lambda _: text, readme.read_text(encoding="utf-8")), encoding="utf-8")
+def put(text: str, name: str, heading: str, rows: list[tuple[str, str]]) -> str:
+    """The text with the table between the markers of this name."""
+    markers = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    lines = [
+        markers[0],
+        f"| {heading} | |",
+        "|---|---|",
+        *(f"| {what} | {figures} |" for what, figures in rows),
+        markers[1],
+    ]
+    return re.sub("(?s)" + ".*".join(map(re.escape, markers)), lambda _: "\n".join(lines), text)
+
+
+found = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
+machine, readme = found["epoch"]["machine"], ROOT / "README.md"
+text = readme.read_text(encoding="utf-8")
+heading = f"2 s clips, {machine['cores']} cores of an {machine['processor']}"
+text = put(text, "benchmarks", heading, speed_rows(found))
+readme.write_text(put(text, "trials", "what was tried", safety_rows(found)), encoding="utf-8")
