@@ -122,6 +122,14 @@ def test_a_detector_of_another_sample_rate_has_no_check(tiny_config, tmp_path):
         assert (Detector.load(tmp_path / "a.safetensors").speech is not None) == checked
 
 
+@pytest.mark.parametrize("samples", [1, 100, 900, 5_000])
+def test_windows_of_any_length_are_measured(samples):
+    with torch.inference_mode():
+        measures = SpeechCheck.load()(torch.randn(2, samples, generator=torch.Generator().manual_seed(0)))
+    assert measures.shape == (2, 3)
+    assert measures.isfinite().all()
+
+
 def test_a_damaged_check_is_named(tmp_path, tiny_config):
     save_checkpoint(tmp_path / "none.safetensors", build_model(config=tiny_config), {})
     with pytest.raises(CheckpointError, match=r"none\.safetensors: holds no limit"):

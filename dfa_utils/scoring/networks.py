@@ -51,7 +51,7 @@ class SpeechCheck(nn.Module):
     def _sounding(self, spectrogram: torch.Tensor) -> torch.Tensor:
         """Share of the frames [B] that are no pause."""
         power = torch.pow(10.0, spectrogram / 10).mean(dim=2)  # [B, 1, frames]
-        loudest = avg_pool1d(power, self.tenth, stride=1).amax(dim=2, keepdim=True)
+        loudest = self._tenths(power).amax(dim=2, keepdim=True)
         sounds = (power > loudest * 10 ** (-FAINT / 10)).to(power.dtype)
         around = {"kernel_size": 2 * self.reach + 1, "stride": 1, "padding": self.reach}
         filled = max_pool1d(sounds, **around)
@@ -60,7 +60,11 @@ class SpeechCheck(nn.Module):
     def _high(self, spectrogram: torch.Tensor) -> torch.Tensor:
         """Level [B] in dB of the loudest tenth of a second above HIGH, against the loudest point."""
         level = spectrogram[:, :, self.first_high :].mean(dim=2)  # [B, 1, frames]
-        return avg_pool1d(level, self.tenth, stride=1).amax(dim=(1, 2)) - spectrogram.amax(dim=(1, 2, 3))
+        return self._tenths(level).amax(dim=(1, 2)) - spectrogram.amax(dim=(1, 2, 3))
+
+    def _tenths(self, level: torch.Tensor) -> torch.Tensor:
+        """Mean over each tenth of a second of [B, 1, frames]; over all of it, if it is shorter."""
+        return avg_pool1d(level, min(self.tenth, level.shape[2]), stride=1)
 
 
 class TorchScorer:
