@@ -56,7 +56,7 @@ report: $(READY)
 
 # Measure on this machine, and put the figures into the README.
 benchmarks: $(READY)
-	for name in decode features epoch scoring arithmetic growth memory kills fuzz resources interval_coverage toy_story table; do \
+	for name in decode features epoch scoring arithmetic growth memory kills fuzz resources without_torch interval_coverage toy_story table; do \
 		$(BIN)/python tests/benchmarks/$$name.py || exit; done
 
 clean:
