@@ -1,7 +1,6 @@
 """A full disk, and places that may not be written to: one sentence that names the file, and nothing half done."""
 
 import os
-import resource
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ from conftest import ROOT
 
 from dfa_utils.support.files import PART, WriteError, write_atomically
 
+resource = pytest.importorskip("resource")  # not on Windows
 TOY = ROOT / "data" / "toy"
 COMMANDS = {
     "toy": (["toy", "out"], "out/", "wav"),
