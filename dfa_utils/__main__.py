@@ -22,7 +22,8 @@ def main(arguments=None) -> int:
     try:
         return options.command(options)
     except (ValueError, OSError, ImportError) as error:  # of ours, or as clear: it names the file and the cure
-        print(f"error: {error}", file=sys.stderr)
+        cure = "; see README.md, or give an exported detector" if isinstance(error, ModuleNotFoundError) else ""
+        print(f"error: {error}{cure}", file=sys.stderr)
         return 2
     finally:
         this_process().destroy_process_group()
@@ -231,6 +232,8 @@ def cache(options) -> int:
 def _load(options) -> Detector:
     """The detector on the device that is asked for; by default on a GPU if there is one, each process on its own."""
     exported = str(options.checkpoint).endswith(".onnx")
+    if exported and options.device not in (None, "cpu"):
+        raise ValueError(f"--device {options.device}: an exported detector is scored on the CPU; leave --device out")
     return Detector.load(options.checkpoint, "cpu" if exported else usable_device(options.device))
 
 

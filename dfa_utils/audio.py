@@ -42,7 +42,7 @@ def load_audio(path, sample_rate: int = 16_000) -> "torch.Tensor":  # noqa: F821
 
     Channels are averaged; where they would cancel each other (one is the other upside down), the loudest is taken.
     Raises AudioError for a file that is missing, may not be read, is empty, truncated or not audio, has a sample rate
-    below 4 kHz, lasts more than 24 hours, or holds NaN or infinite samples.
+    below 4 or above 768 kHz, lasts more than 24 hours, or holds NaN or infinite samples.
     """
     import torch
 

@@ -22,7 +22,7 @@ AT_MOST = {  # beyond all use; a stranger's checkpoint could ask for more memory
 }
 MOST = 10**9  # of any other whole number
 LONGEST = 16  # channels, and views
-LARGEST = 2**25  # numbers in all convolutions, and in all filter banks
+MOST_WEIGHTS = 2**25  # in all convolutions, and in all filter banks
 MAY_BE_ZERO = {"f_min", "dropout", "weight_decay", "seed", "augment", "mask_bands", "mask_frames"}
 VIEW = ("n_fft", "hop_length", "n_mels", "f_min", "f_max")  # what tells one of a detector's spectrograms from another
 
@@ -98,8 +98,8 @@ class Config:
             raise ValueError(f"views must be up to {LONGEST} of ({', '.join(VIEW)}), got {self.views}")
         filters = sum(view.n_fft * view.n_mels for view in self.spectrograms)  # each view is checked as it is made
         weights = sum(9 * c_in * c_out for c_in, c_out in pairwise(self.channels))
-        if max(filters, weights) > LARGEST:
-            raise ValueError(f"channels, or n_fft * n_mels of all views, make more than {LARGEST:,} numbers")
+        if max(filters, weights) > MOST_WEIGHTS:
+            raise ValueError(f"channels, or n_fft * n_mels of all views, make more than {MOST_WEIGHTS:,} weights")
 
     @staticmethod
     def _check(name, value, default):

@@ -39,7 +39,7 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """ "uncertain" for a reason or within the band, else "fake" from the threshold on, else "real"."""
+        """The verdict: "uncertain" for a reason or within the band, else "fake" from the threshold on, else "real"."""
         if self.reason or (self.uncertain and self.uncertain[0] <= self.score < self.uncertain[1]):
             return "uncertain"
         return "fake" if self.score >= self.threshold else "real"
@@ -66,11 +66,12 @@ class Detector:
     """
 
     def __init__(self, model, info: dict, speech=None):
-        self.model, self.info, self.speech = model, info, speech
+        exported = isinstance(model, OnnxScorer)  # which holds its own check
+        self.model, self.info, self.speech = model, info, model if exported else speech
         self.calibration = tuple(info.get("calibration", (1.0, 0.0)))
         self.threshold = float(info.get("threshold", 0.5))
         self.uncertain = tuple(info["uncertain"]) if info.get("uncertain") else None
-        if isinstance(model, OnnxScorer):
+        if exported:
             self._scorer = model
         else:
             from dfa_utils.scoring.networks import TorchScorer
@@ -87,7 +88,7 @@ class Detector:
         """
         if path is not None and Path(path).suffix == ".onnx":
             model = OnnxScorer(path)
-            return cls(model, model.info, model)
+            return cls(model, model.info)
         from dfa_utils.checkpoint import SHIPPED, CheckpointError, load_checkpoint
         from dfa_utils.scoring.networks import SpeechCheck
 
@@ -143,8 +144,10 @@ class Detector:
 
     @cached_property
     def fingerprint(self) -> str:
-        """12 hex digits that change with the detector's weights and settings, its calibration and bounds, and with
-        nothing else (see `checkpoint.fingerprint_of`); "-onnx" follows those of an exported one."""
+        """12 hex digits for weights, settings, calibration and bounds, and "-onnx" of an exported detector.
+
+        See `checkpoint.fingerprint_of`.
+        """
         if isinstance(self.model, OnnxScorer):
             return self.model.fingerprint
         from dfa_utils.checkpoint import fingerprint_of
@@ -152,7 +155,9 @@ class Detector:
         return fingerprint_of(self.model, (self.calibration, self.threshold, self.uncertain))
 
     def _from_array(self, samples, sample_rate: int | None) -> Iterator[np.ndarray]:
-        samples = np.asarray(samples.detach().cpu() if hasattr(samples, "detach") else samples)
+        if hasattr(samples, "detach"):  # a tensor; NumPy does not know all kinds of floats
+            samples = samples.detach().cpu().float() if samples.is_floating_point() else samples.cpu()
+        samples = np.asarray(samples)
         if samples.ndim != 1 or not len(samples) or not np.issubdtype(samples.dtype, np.floating):
             raise AudioError(
                 f"array: expected float samples [T] in [-1, 1], got {samples.dtype} {samples.shape}", "samples"

@@ -19,8 +19,7 @@ RUN = 2 * DOUBLINGS[-1]  # samples that must stay constant: 128
 
 def is_silent(waveform) -> bool:
     """Whether an array or tensor [T] is digital silence throughout, so that there is nothing to judge."""
-    blocks = (waveform[start : start + 100 * RUN] for start in range(0, len(waveform), 100 * RUN))
-    return not any(audible.any() for _, audible in _with_audible(blocks))
+    return not any(audible.any() for _, audible in _with_audible(_parts([waveform], 100 * RUN)))
 
 
 def find_sounds(waveform, pause: int) -> list[tuple[int, int]]:

@@ -125,7 +125,7 @@ def test_it_works_where_there_is_no_torch(file, detector, tmp_path):
 def test_without_torch_what_needs_it_says_so(tmp_path):
     done = without_torch(tmp_path, "-m", "dfa_utils", "predict", TOY[0])
     assert done.returncode == 2
-    assert "torch" in done.stderr
+    assert "No module named 'torch'; see README.md, or give an exported detector" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -134,6 +134,8 @@ def test_the_command_line_exports_and_predicts(tmp_path, capsys):
     assert "a.onnx: 5.0 MB" in capsys.readouterr().out
     assert main(["predict", "--checkpoint", str(tmp_path / "a.onnx"), str(TOY[0])]) == 0
     assert f"{TOY[0]}: " in capsys.readouterr().out
+    assert main(["predict", "--checkpoint", str(tmp_path / "a.onnx"), "--device", "cuda", str(TOY[0])]) == 2
+    assert "an exported detector is scored on the CPU" in capsys.readouterr().err
     assert main(["export", "--onnx", str(tmp_path / "a.pt")]) == 2
     assert "must end in .onnx" in capsys.readouterr().err
     assert main(["export", "--onnx", str(tmp_path / "b.onnx"), "--checkpoint", str(tmp_path / "a.onnx")]) == 2

@@ -148,6 +148,10 @@ def test_without_shipped_weights_the_error_says_how_to_train(monkeypatch, tmp_pa
 def test_a_tensor_is_as_good_as_an_array(detector):
     wave = tone(rng)
     assert detector.predict(torch.from_numpy(wave)).score == detector.predict(wave).score
+    coarse = torch.from_numpy(wave).bfloat16()
+    assert detector.predict(coarse).score == detector.predict(coarse.float()).score
+    with pytest.raises(AudioError, match="expected float samples"):
+        detector.predict(torch.zeros(100, dtype=torch.int16))
 
 
 @pytest.mark.parametrize(("score", "label"), [(0.1, "real"), (0.2, "uncertain"), (0.5, "uncertain"), (0.6, "fake")])

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import soundfile
@@ -91,3 +92,19 @@ def test_no_thread_of_the_group_is_left_to_meet_the_end_of_the_interpreter(tmp_p
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", tmp_path / "two.py"]
     done = subprocess.run(launch, env=os.environ | {"ACCELERATE_USE_CPU": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_after_an_error_no_thread_goes_on():
+    begun, ended = [], []
+
+    def work(number):
+        begun.append(number)
+        if number == 0:
+            raise ValueError("the first one fails")
+        time.sleep(0.05)
+        ended.append(number)
+
+    with pytest.raises(ValueError, match="the first one fails"):
+        list(map_in_threads(work, range(1_000), "failing"))
+    assert len(begun) < 500
+    assert sorted(ended) == sorted(begun)[1:]

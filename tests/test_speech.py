@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -148,6 +149,7 @@ def test_the_check_is_trained_by_one_command_which_goes_on_where_it_was(tiny_roo
     said = capsys.readouterr().out
     assert [line[:19].strip() for line in said.splitlines()][:2] == ["speech of testing", "white noise"]
     assert {line[:19].strip() for line in said.splitlines()} == {"speech of testing", *KINDS}
+    assert pd.read_csv(tmp_path / "s.csv").refused.between(0, 1).all()
     first = SpeechCheck.load(tmp_path / "s.safetensors")
     assert np.isfinite(first.limit)
     assert release.main(command) == 0

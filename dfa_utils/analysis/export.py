@@ -25,7 +25,7 @@ from dfa_utils.scoring.onnx import FORMAT, OUTPUTS, OnnxScorer
 from dfa_utils.support.files import write_atomically
 
 OPSET = 17
-LICENCE = "code: MIT; weights: for research and education only"
+LICENCE = "code: MIT; the check for speech, and the released detector: for research and education only"
 
 
 def export_onnx(detector: Detector, path) -> Path:
@@ -129,8 +129,8 @@ class Standardise(nn.Module):
 class Convolution(nn.Module):
     """Power spectra by convolution, bins `first` to `last` alone: [B, T] -> [B, last - first, frames].
 
-    The same as a short-time Fourier transform with a Hann window and reflected edges; onnxruntime computes it faster
-    than ONNX's own operator STFT.
+    The same as a short-time Fourier transform with a Hann window and reflected edges, in an operator that every
+    runtime has.
     """
 
     def __init__(self, n_fft: int, hop_length: int, first: int, last: int):

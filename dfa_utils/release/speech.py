@@ -2,7 +2,8 @@
 
 Trains a small CNN on the speech of ROOT, real and fake alike, against the sounds of `datasets.nonspeech`. First without
 some kinds of sounds, to see how it judges kinds that it never heard; then on all of them, for the weights. Its limit is
-fixed on validation; `testing` is judged for the report. A stopped call goes on where it was.
+fixed on validation; `testing` is judged for the report, which also goes into a CSV beside the weights. A stopped call
+goes on where it was.
 """
 
 import argparse
@@ -53,6 +54,8 @@ def main(arguments=None) -> int:
         rows.append(refusals(detector, limit, speech, sounds[unheard]))
     shares = pd.concat(rows).groupby(level=0, sort=False).mean().rename_axis(None)
     print(shares.to_string(float_format="{:.1%}".format))
+    table = shares.rename("refused").rename_axis("sounds").to_csv(float_format="%.4f")
+    write_atomically(Path(options.out).with_suffix(".csv"), table.encode())
     detector, limit = train(speech, sounds, folder / "all")
     save_checkpoint(options.out, detector.model, {"limit": limit}, compact=True)
     return 0

@@ -10,7 +10,7 @@ from dfa_utils.support.figures import CheckpointError, check_figures
 
 FORMAT = 1  # of the metadata; counts up when an older version cannot read them any more
 SETTINGS = ("sample_rate", "clip_samples", "hop_samples")
-LARGEST = 2**21  # of SETTINGS: a window of more than two minutes would fill memory
+LONGEST_WINDOW = 2**21  # samples; longer ones would fill memory
 OUTPUTS = ["logit", "measures"]  # those of the graph's outputs that are read here
 
 
@@ -62,14 +62,14 @@ class OnnxScorer:
         if figures["format"] > FORMAT:
             raise ValueError("a newer version wrote it")
         windowing = [figures[name] for name in SETTINGS]
-        if not all(type(number) is int and 0 < number <= LARGEST for number in windowing):
-            raise ValueError(f"{', '.join(SETTINGS)} must be whole numbers from 1 to {LARGEST:,}, got {windowing}")
+        if not all(type(number) is int and 0 < number <= LONGEST_WINDOW for number in windowing):
+            raise ValueError(
+                f"{', '.join(SETTINGS)} must be whole numbers from 1 to {LONGEST_WINDOW:,}, got {windowing}"
+            )
         self.config = Windowing(*windowing)
+        check_figures(figures)
         self.info = {name: figures[name] for name in ("threshold", "uncertain") if name in figures}
-        check_figures(self.info)
-        self.limit, self.fingerprint = float(figures["limit"]), f"{figures['fingerprint']}-onnx"
-        if not np.isfinite(self.limit):
-            raise ValueError(f"limit must be a finite number, got {self.limit}")
+        self.limit, self.fingerprint = figures["limit"], f"{figures['fingerprint']}-onnx"
         if [node.name for node in self.session.get_outputs()][1:] != OUTPUTS:
             raise ValueError(f"its outputs must be score, {', '.join(OUTPUTS)}")
 

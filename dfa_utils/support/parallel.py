@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from itertools import islice
@@ -106,15 +107,15 @@ def map_in_threads(function: Callable, items: Iterable, description: str) -> Ite
 
     For work that releases the interpreter's lock: decoding, reading, hashing. Memory does not grow with the items.
     """
-    from joblib import Parallel, delayed
+    from joblib import cpu_count
 
     total, rest = len(items) if hasattr(items, "__len__") else None, iter(items)
     with progress_bar(total=total, desc=description) as bar:
         while chunk := list(islice(rest, UNDER_WAY)):
-            work = Parallel(n_jobs=-1, prefer="threads", return_as="generator")
-            for result in work(delayed(function)(item) for item in chunk):
-                yield result
-                bar.update()
+            with ThreadPoolExecutor(cpu_count()) as pool:  # after an error it waits for what the others have begun
+                for result in pool.map(function, chunk):
+                    yield result
+                    bar.update()
 
 
 def _from_main(thing):

@@ -2,7 +2,8 @@
 
 Each output sample is a weighted sum of the input samples around it, by a sinc that a Hann window ends (torchaudio's
 `sinc_interp_hann`, Smith, "Digital audio resampling", https://ccrma.stanford.edu/~jos/resample). torchaudio multiplies
-with all its zeros too; here each output takes those weights alone that count.
+with all its zeros too; here each output takes those weights alone that count. And an exported detector, which reads
+files through this module, needs no torch.
 """
 
 import math

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Iterator
+from io import FileIO, StringIO
 from pathlib import Path
 
 HEADINGS = ["path", "score", "label", "reason", "seconds", "detector", "error"]
@@ -34,15 +35,19 @@ class ScoreTable:
 
     def add(self, results: Iterable) -> Iterator[tuple]:
         """Pass (path, result) pairs through, and write a line for each; a result is a `Prediction`, or an error."""
-        for path, result in results:
-            self.failed += isinstance(result, Exception)
-            self._append(self._row(path, result))
-            yield path, result
+        with open(self.table, "ab", buffering=0) as file:
+            for path, result in results:
+                self.failed += isinstance(result, Exception)
+                self._write(file, self._row(path, result))
+                yield path, result
 
-    def _append(self, row: tuple) -> None:
+    def _write(self, file: FileIO, row: tuple) -> None:
+        text = StringIO(newline="")
+        csv.writer(text).writerow(row)
+        line = text.getvalue().encode()
         try:
-            with open(self.table, "a", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerow(row)
+            while line:
+                line = line[file.write(line) :]
         except OSError as error:
             raise TableError(
                 f"{self.table}: cannot be written ({error.strerror}); free some space there, then go on with --resume"

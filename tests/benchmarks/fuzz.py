@@ -7,6 +7,7 @@ SECONDS is a finding, printed with the number that repeats it: `fuzz.py --repeat
 """
 
 import argparse
+import faulthandler
 import io
 import json
 import os
@@ -154,11 +155,13 @@ def work(kind: str, start: int, end: int) -> None:
             path = Path(folder) / f"{number}{suffix}"
             path.write_bytes(content)
             signal.alarm(SECONDS)
+            faulthandler.dump_traceback_later(2 * SECONDS, exit=True)  # within a library no signal is heard
             try:
                 outcome = attempt(path)
             except Exception as error:
                 outcome = f"FINDING {type(error).__name__}: {' '.join(str(error).split())[:150]}"
             signal.alarm(0)
+            faulthandler.cancel_dump_traceback_later()
             path.unlink()
             print(f"{MARK}{number} {outcome}", flush=True)
 

@@ -40,7 +40,7 @@ with scratch() as folder:
                 ways[f"memory, {setting}"] = lambda batches=batches: score(scorer, batches)
             ways[f"released detector, {setting}"] = lambda: list(shipped.predict_files(paths))
             graph = OnnxScorer(file, threads=number)
-            exported = Detector(graph, graph.info, graph)
+            exported = Detector(graph, graph.info)
             ways[f"exported, {setting}"] = lambda exported=exported: list(exported.predict_files(paths))
             ways[RELEASED] = lambda batches=batches: score(released, batches)  # those of 32
             taken = time_in_turns(ways)
