@@ -12,7 +12,7 @@ export DFA_WIDGETS := off
 export DFA_CACHE := $(CURDIR)/build/cache
 unexport DFA_DATA
 
-.PHONY: run test notebooks report benchmarks clean
+.PHONY: run test notebooks report benchmarks lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.txt pyproject.toml
@@ -58,6 +58,13 @@ report: $(READY)
 benchmarks: $(READY)
 	for name in decode features epoch scoring arithmetic growth memory kills fuzz resources without_torch interval_coverage toy_story table; do \
 		$(BIN)/python tests/benchmarks/$$name.py || exit; done
+
+# Write requirements.txt anew: exact versions with hashes for every system, from pyproject.toml; versions that still fit stay.
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet uv
+	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+		--no-annotate --custom-compile-command "make lock" pyproject.toml --output-file requirements.txt
 
 clean:
 	rm -rf build runs $(VENV)

@@ -19,9 +19,8 @@ import dfa_utils
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dfa_utils"
-PINS = dict(
-    line.split("==") for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if "==" in line
-)
+LOCK = re.sub(r"^#.*\n|\\\n", "", (ROOT / "requirements.txt").read_text(encoding="utf-8"), flags=re.M).splitlines()
+PINS = dict(re.match(r"([\w.-]+)==(\S+)", line).groups() for line in LOCK)
 LIMITS = {"the top level": 1_600, "a module": 180}  # lines of code
 OPTIONAL = ("captum", "hibari", "pyroomacoustics", "torchcodec")  # what `predict` does without, on wav
 
@@ -257,16 +256,10 @@ def test_a_python_without_torchaudio_is_told_to_activate_the_environment(tmp_pat
     assert "torchaudio is not installed for" in done.stderr.strip().splitlines()[-1]
 
 
-def test_every_requirement_is_pinned_and_every_dependency_is_met():
-    lines = [
-        line
-        for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-        if not line.startswith("#")
-    ]
-    assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in lines)
-    pins = {name.lower().replace("_", "-"): version for name, version in PINS.items()}
+def test_every_requirement_has_its_hash_and_every_dependency_is_met():
+    assert all(re.search(r" --hash=sha256:[0-9a-f]{64}", line) for line in LOCK)
     for wanted in map(Requirement, metadata.requires("dfa-utils")):
-        assert wanted.specifier.contains(pins[wanted.name]), wanted
+        assert wanted.specifier.contains(PINS[wanted.name]), wanted
 
 
 def test_every_dependency_is_imported_and_every_import_is_declared():
@@ -288,7 +281,7 @@ def test_the_trio_matches_the_design():
 
 def test_conda_installs_the_same():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
-    assert conda[-1] == {"pip": ["--requirement requirements.txt", "."]}
+    assert conda[-1] == {"pip": ["--requirement requirements.txt"]}
     assert {re.split("[=<>]", name)[0] for name in conda[:-1]} == {"python", "ffmpeg", "pip"}
     assert "python=3.11" in conda
 
