@@ -1,14 +1,12 @@
-"""The commands and their options, with an example each; `main` runs one."""
+"""The commands and their options, with an example each."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from dfa_utils.cli import commands
 from dfa_utils.cli.terminal import HelpFormatter, add_completion
 from dfa_utils.config import Config
-from dfa_utils.support.parallel import this_process
 
 CHECKPOINT = "a run, a folder of runs (its newest), a file, or an exported .onnx (default: the weights of the package)"
 DEVICE = "cpu, cuda, cuda:1, mps (default: a GPU if there is one)"
@@ -21,28 +19,6 @@ STATUS = """exit status:
 
 Scores are P(fake), from 0 to 1: higher = more likely fake.
 NO_COLOR=1 turns colours off, TQDM_DISABLE=1 progress bars."""
-STOPPED, CLOSED = 130, 141  # what a shell expects after Ctrl+C, and of a program whose reader has gone (| head)
-
-
-def main(arguments=None) -> int:
-    """Run one command; the exit status is one of STATUS, or CLOSED where nobody reads the output any more."""
-    options = parser().parse_args(arguments)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter of a file name goes on
-    try:
-        return options.command(options)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
-        return CLOSED
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return STOPPED
-    except (ValueError, OSError, ImportError) as error:  # of ours, or as clear: it names the file and the cure
-        cure = "; see README.md, or give an exported detector" if isinstance(error, ModuleNotFoundError) else ""
-        print(f"error: {error}{cure}", file=sys.stderr)
-        return 2
-    finally:
-        this_process().destroy_process_group()
 
 
 def parser() -> argparse.ArgumentParser:
