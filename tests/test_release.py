@@ -58,7 +58,7 @@ def released(root, patched, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(root, patched, released):
-    arguments = ["--data", root, "--out", released / "compare.csv", "--runs", released / "cv", "--folds", 2]
+    arguments = ["--data", root, "--out", released / "compare.csv.gz", "--runs", released / "cv", "--folds", 2]
     arguments = [str(argument) for argument in [*arguments, "--recipes", "plain", "release", "--seeds", 0]]
     compare.main(arguments)
     return arguments
@@ -114,7 +114,7 @@ def test_a_second_call_changes_nothing(root, patched, released):
 
 
 def test_recipes_are_judged_on_what_they_never_heard(compared, released):
-    table = compare.read_table(released / "compare.csv")
+    table = compare.read_table(released / "compare.csv.gz")
     assert list(table.columns[len(compare.CLIP) :]) == ["plain 0", "plain 0 damaged", "release 0", "release 0 damaged"]
     assert table.notna().all(axis=None)
     assert set(table.fold) == {0, 1}
@@ -131,25 +131,25 @@ def test_clips_are_left_out_by_a_column_and_a_slip_of_the_pen_is_refused():
 
 
 def test_scores_of_other_clips_are_not_mixed_in(compared, released):
-    clips = compare.read_table(released / "compare.csv")[compare.CLIP]
+    clips = compare.read_table(released / "compare.csv.gz")[compare.CLIP]
     with pytest.raises(ValueError, match="other clips"):
-        compare.read_table(released / "compare.csv", clips.assign(fold=0))
+        compare.read_table(released / "compare.csv.gz", clips.assign(fold=0))
 
 
 def test_what_is_there_is_not_computed_again_and_what_is_missing_is(compared, released, monkeypatch):
     def refuse(*_):
         raise AssertionError("computed again")
 
-    before = (released / "compare.csv").read_text()
+    before = (released / "compare.csv.gz").read_bytes()
     monkeypatch.setattr(compare, "judge", refuse)
     compare.main(compared)
-    assert (released / "compare.csv").read_text() == before
-    table = compare.read_table(released / "compare.csv")
+    assert (released / "compare.csv.gz").read_bytes() == before
+    table = compare.read_table(released / "compare.csv.gz")
     for column in ("plain 0", "plain 0 damaged"):
-        table.assign(**{column: table[column].where(table.fold == 0)}).to_csv(released / "compare.csv", index=False)
+        table.assign(**{column: table[column].where(table.fold == 0)}).to_csv(released / "compare.csv.gz", index=False)
         with pytest.raises(AssertionError, match="computed again"):
             compare.main(compared)
-    (released / "compare.csv").write_text(before)
+    (released / "compare.csv.gz").write_bytes(before)
 
 
 def test_the_summary_is_the_mean_over_seeds_and_folds():
@@ -167,7 +167,7 @@ def test_the_summary_is_the_mean_over_seeds_and_folds():
 
 
 def test_the_card_leaves_out_seeds_that_are_not_finished(compared, released):
-    table = compare.read_table(released / "compare.csv")
+    table = compare.read_table(released / "compare.csv.gz")
     unfinished = table.assign(**{"plain 1": table["plain 0"].where(table.fold == 0), "plain 1 damaged": 0.5})
     pd.testing.assert_frame_equal(card.left_out(unfinished), card.left_out(table))
 
@@ -194,7 +194,7 @@ def test_the_shipped_tables_are_of_the_same_clips():
 
 def test_every_system_has_a_kind():
     named = set(pd.read_csv(kinds.KINDS).system)
-    for name in ("scores.csv", "compare.csv"):
+    for name in ("scores.csv", "compare.csv.gz"):
         table = pd.read_csv(kinds.KINDS.parent / name, keep_default_na=False)
         assert set(table.system[table.label == 1]) <= named
 

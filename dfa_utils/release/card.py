@@ -31,7 +31,7 @@ def main(arguments=None) -> int:
     card = folder / "MODEL_CARD.md"
     before, rest = card.read_text(encoding="utf-8").split(START)
     after = rest.split(END)[1]
-    compared = read_table(folder / "compare.csv")
+    compared = read_table(folder / "compare.csv.gz")
     by_kind = missed_by_kind(compared)
     draw(by_kind, folder / "kinds.png")
     write_atomically(card, f"{before}{START}\n\n{tables(folder, compared, by_kind)}\n{END}{after}".encode())

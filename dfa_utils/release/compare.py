@@ -6,6 +6,7 @@ What is there is not computed again, and a training that was stopped goes on whe
 """
 
 import argparse
+import gzip
 import os
 import sys
 from itertools import product
@@ -54,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
         "python -m dfa_utils.release.compare", description="Recipes on systems they never heard."
     )
     top.add_argument("--data", required=True, metavar="ROOT", help="a data set that names systems and speakers")
-    top.add_argument("--out", required=True, metavar="CSV", help="one row a clip, one column a recipe and seed")
+    top.add_argument(
+        "--out", required=True, metavar="CSV", help="one row a clip, one column a recipe and seed; *.csv or *.csv.gz"
+    )
     top.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES), metavar="NAME")
     top.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     top.add_argument("--folds", type=int, default=3)
@@ -151,7 +154,8 @@ def write_scores(path: Path, table: pd.DataFrame, name: str, scores: pd.DataFram
     """Put the scores, clean and damaged, of the clips that `scores` has into the columns `name`, and save the table."""
     for column, values in ((name, scores.score), (f"{name} damaged", scores.damaged)):
         table[column] = values.combine_first(table.get(column, pd.Series(np.nan, table.index)))
-    write_atomically(path, table.to_csv(index=False, float_format="%.4f").encode())
+    content = table.to_csv(index=False, float_format="%.4f").encode()
+    write_atomically(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 if __name__ == "__main__":
