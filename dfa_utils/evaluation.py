@@ -9,13 +9,27 @@ from dfa_utils import metrics
 from dfa_utils.audio import AudioError
 from dfa_utils.datasets.cache import stream_clip
 from dfa_utils.datasets.layouts import SPLITS
+from dfa_utils.display.figures import figures_html
 from dfa_utils.inference import Detector
 from dfa_utils.intervals import clustered_interval
 from dfa_utils.support.files import write_atomically
 from dfa_utils.support.parallel import gather_in_order, my_share, progress_bar
 
 
-def evaluate(detector: Detector, manifest: pd.DataFrame) -> pd.DataFrame:
+class Evaluation(pd.DataFrame):
+    """The table of `summarise`: one row a split. A notebook shows it in words; its parts are plain DataFrames."""
+
+    _metadata = ("threshold",)
+
+    @property
+    def _constructor(self):
+        return pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        return figures_html(self, self.threshold)
+
+
+def evaluate(detector: Detector, manifest: pd.DataFrame) -> Evaluation:
     """The figures of `summarise`, one row a split, at the detector's own threshold; raises what `score_clips` does."""
     return summarise(score_clips(detector, manifest), detector.threshold)
 
@@ -34,13 +48,16 @@ def score_clips(detector: Detector, manifest: pd.DataFrame) -> pd.DataFrame:
     return manifest.assign(score=[result.score for result in results])
 
 
-def summarise(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
+def summarise(scores: pd.DataFrame, threshold: float) -> Evaluation:
     """One row a split: counts; accuracy, F1, HTER at the threshold; AUC, EER, DCF and Cllr (bits).
 
     `eer_low` and `eer_high` bound the 95 % interval of the EER, drawn by speaker and by system where they are
     named, and never narrower than that drawn by clip.
     """
-    return pd.DataFrame({split: _figures(part, threshold) for split, part in parts_of(scores).items()}).T
+    rows = {split: _figures(part, threshold) for split, part in parts_of(scores).items()}
+    table = Evaluation(pd.DataFrame(rows).T)
+    table.threshold = threshold
+    return table
 
 
 def eer_interval(part: pd.DataFrame) -> tuple[float, float]:

@@ -54,6 +54,11 @@ class Prediction:
             )
         return f"{self.path}: {self.label} ({why}, {self.seconds:.2f} s)"
 
+    def _repr_html_(self) -> str:
+        from dfa_utils.display.verdict import verdict_html
+
+        return verdict_html(self)
+
 
 class Detector:
     """A trained model with its calibration and threshold; `Detector.load()` gives one.

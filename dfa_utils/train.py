@@ -32,6 +32,7 @@ from dfa_utils.checkpoint import (
 )
 from dfa_utils.config import Config
 from dfa_utils.dataset import ClipDataset, fingerprint, make_loader, set_epoch
+from dfa_utils.display.curves import run_html
 from dfa_utils.effects.augment import Augmentation
 from dfa_utils.evaluation import score_clips
 from dfa_utils.inference import Detector
@@ -60,6 +61,9 @@ class Run:
     def best(self) -> int:
         """Index of the epoch with the lowest validation loss; on few clips the EER would move in coarse steps."""
         return min(range(len(self.epochs)), key=lambda i: self.epochs[i]["loss"])
+
+    def _repr_html_(self) -> str:
+        return run_html(self.folder, self.epochs, self.best if self.epochs else 0)
 
     def is_finished(self, config: Config) -> bool:
         """Whether all epochs are done, or the last `patience` of them brought nothing better.

@@ -110,6 +110,18 @@ def test_colours_are_for_terminals(run, recording, setting, coloured):
     assert f"{recording}: " in text  # brackets in a name are no markup
 
 
+def test_an_evaluation_is_drawn_as_tables_on_a_terminal(run, tiny_root, tmp_path):
+    table, env = str(tmp_path / "s.csv"), os.environ | {"FORCE_COLOR": "1", "COLUMNS": "120"}
+    assert main(["evaluate", "--data", str(tiny_root), "--checkpoint", run, "--out", table]) == 0
+    drawn = subprocess.run([*MODULE, "report", table], capture_output=True, env=env).stdout.decode()
+    plain_text = subprocess.run([*MODULE, "report", table], capture_output=True).stdout.decode()
+    assert "┃" in drawn
+    assert "┃" not in plain_text
+    rates = re.findall(r"EER +(\d+\.\d%)", plain_text)
+    assert len(rates) == 3
+    assert all(rate in drawn for rate in rates)
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_a_shell_can_complete_commands_and_options(shell, capsys):
     with pytest.raises(SystemExit) as done:

@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 
 from dfa_utils.audio import AudioError
-from dfa_utils.cli.terminal import as_object, say, say_json
+from dfa_utils.cli.terminal import as_object, on_terminal, say, say_json, say_tables
 from dfa_utils.config import Config
 from dfa_utils.inference import Detector, Prediction
 from dfa_utils.support.files import write_atomically
@@ -94,13 +94,15 @@ def report(options) -> int:
 
 
 def _say_evaluation(options, scores, threshold: float) -> None:
-    from dfa_utils.analysis.report import as_text
+    from dfa_utils.analysis.report import as_text, tables
     from dfa_utils.evaluation import confusions, summarise
 
     if options.json:
         figures, counts = summarise(scores, threshold).to_dict("index"), confusions(scores, threshold)
         splits = {split: row | {"confusion": counts[split]} for split, row in figures.items()}
         say_json({"threshold": threshold, "splits": splits})
+    elif on_terminal():
+        say_tables(tables(scores, threshold))
     else:
         say(as_text(scores, threshold))
 

@@ -13,10 +13,11 @@ import numpy as np
 from dfa_utils.inference import Prediction
 from dfa_utils.support.parallel import this_process
 
-__all__ = ["HelpFormatter", "add_completion", "as_object", "plain", "say", "say_json"]
+__all__ = ["HelpFormatter", "add_completion", "as_object", "on_terminal", "plain", "say", "say_json", "say_tables"]
 COLOURS = {"real": "bold #0072B2", "fake": "bold #D55E00", "uncertain": "bold"}
 
 try:
+    import rich  # noqa: F401 -- rich_argparse asks for it only when it prints
     from rich_argparse import RawDescriptionRichHelpFormatter as HelpFormatter
 except ModuleNotFoundError:
     from argparse import RawDescriptionHelpFormatter as HelpFormatter
@@ -43,6 +44,26 @@ def say(text) -> None:
         console.print(f" ({rest}", markup=False, highlight=False, soft_wrap=True)
     else:
         print(text, flush=True)
+
+
+def on_terminal() -> bool:
+    """Whether somebody watches, so that tables may be drawn."""
+    return _console() is not None
+
+
+def say_tables(tables: dict) -> None:
+    """Draw tables of text by their titles on the terminal, in one of several processes."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for title, frame in tables.items() if this_process().is_main_process else ():
+        shown = Table(title=Text(title), title_justify="left", title_style="bold")
+        shown.add_column(frame.index.name or "", overflow="fold")
+        for name in frame.columns:
+            shown.add_column(name, justify="right")
+        for name, values in zip(frame.index, frame.to_numpy(), strict=True):
+            shown.add_row(Text(str(name)), *values)
+        _console().print(shown)
 
 
 def say_json(content: dict) -> None:

@@ -11,6 +11,7 @@ from dfa_utils.datasets.cues import NUISANCE, SPECTRAL, measure_clip
 from dfa_utils.datasets.layouts import CLASSES, LAYOUT, SPLITS, DataError, read
 from dfa_utils.datasets.overlap import find_twins
 from dfa_utils.datasets.separation import probe
+from dfa_utils.display.findings import findings_html
 from dfa_utils.support.parallel import map_in_threads
 
 ENOUGH = 10  # training clips of a class below which a cue gets no verdict
@@ -45,6 +46,9 @@ class Findings:
         tables = {"problems": self.problems, "formats": self.formats, "probes": self.probes.round(3)}
         parts = [f"{name}\n{table.to_string()}" for name, table in tables.items()]
         return "\n\n".join(["\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1)), *parts])
+
+    def _repr_html_(self) -> str:
+        return findings_html(self)
 
 
 def audit(root) -> Findings:
