@@ -12,7 +12,7 @@ export DFA_WIDGETS := off
 export DFA_CACHE := $(CURDIR)/build/cache
 unexport DFA_DATA
 
-.PHONY: run test notebooks report benchmarks lock clean
+.PHONY: run test notebooks report docs benchmarks lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.txt pyproject.toml
@@ -54,7 +54,12 @@ report: $(READY)
 	sed 's#<img [^>]*colab-badge[^>]*>##' build/page.html > build/report.html
 	rm build/page.html
 
-# Measure on this machine, and put the figures into the README.
+# The documentation as a site that needs no network: build/docs.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(READY)
+	$(BIN)/mkdocs build --strict
+
+# Measure on this machine, and put the figures into docs/speed.md and docs/security.md.
 benchmarks: $(READY)
 	for name in decode features epoch scoring arithmetic growth memory kills fuzz resources without_torch interval_coverage toy_story table; do \
 		$(BIN)/python tests/benchmarks/$$name.py || exit; done

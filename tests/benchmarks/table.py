@@ -1,4 +1,4 @@
-"""Put the benchmarks' figures, from results/*.json, into the README: two tables, each between two markers."""
+"""Put the benchmarks' figures, from results/*.json, into docs/speed.md and docs/security.md, between two markers."""
 
 import json
 import re
@@ -126,8 +126,11 @@ def put(text: str, name: str, heading: str, rows: list[tuple[str, str]]) -> str:
 
 
 found = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
-machine, readme = found["epoch"]["machine"], ROOT / "README.md"
-text = readme.read_text(encoding="utf-8")
+machine = found["epoch"]["machine"]
 heading = f"2 s clips, {machine['cores']} cores of an {machine['processor']}"
-text = put(text, "benchmarks", heading, speed_rows(found))
-readme.write_text(put(text, "trials", "what was tried", safety_rows(found)), encoding="utf-8")
+for page, *table in (
+    ("speed", "benchmarks", heading, speed_rows(found)),
+    ("security", "trials", "what was tried", safety_rows(found)),
+):
+    path = ROOT / "docs" / f"{page}.md"
+    path.write_text(put(path.read_text(encoding="utf-8"), *table), encoding="utf-8")
