@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+NODE_MODULES := site/node_modules/.package-lock.json
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 SAMPLES := data/toy/testing/real/voice15-005.wav data/toy/testing/fake/voice16-019.wav
 EXECUTE := $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.record_timing=False
@@ -12,13 +13,17 @@ export DFA_WIDGETS := off
 export DFA_CACHE := $(CURDIR)/build/cache
 unexport DFA_DATA
 
-.PHONY: run test notebooks report docs benchmarks lock clean
+.PHONY: run test notebooks report site docs benchmarks lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+$(NODE_MODULES): site/package.json site/package-lock.json $(READY)
+	$(BIN)/npm ci --prefix site --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
 
 run: export DFA_RUNS := $(CURDIR)/build/runs
@@ -31,7 +36,7 @@ run: $(READY)
 
 test: export DFA_RUNS := $(CURDIR)/build/test-runs
 test: export OMP_NUM_THREADS := 1
-test: $(READY)
+test: $(READY) $(NODE_MODULES)
 	rm -rf $(DFA_RUNS)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -54,6 +59,10 @@ report: $(READY)
 	sed 's#<img [^>]*colab-badge[^>]*>##' build/page.html > build/report.html
 	rm build/page.html
 
+# The page that judges recordings in the browser, which keeps them: build/site, to be served by any web server.
+site: $(READY) $(NODE_MODULES)
+	$(BIN)/python site/build.py build/site
+
 # The documentation as a site that needs no network: build/docs.
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(READY)
@@ -72,4 +81,4 @@ lock:
 		--no-annotate --custom-compile-command "make lock" pyproject.toml --output-file requirements.txt
 
 clean:
-	rm -rf build runs $(VENV)
+	rm -rf build runs site/node_modules $(VENV)

@@ -128,7 +128,7 @@ def _summary(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
     return summarise(scores, threshold)
 
 
-def _picture(draw: Callable, words: str) -> str:
+def picture(draw: Callable, words: str) -> str:
     """A picture that `draw(ax)` makes, inside the page; `words` say what it shows."""
     import matplotlib.pyplot as plt
 
@@ -147,14 +147,14 @@ def _histogram(part: pd.DataFrame, threshold: float, split: str) -> str:
     from dfa_utils.plots import plot_scores
 
     words = f"histogram of the scores of {split}: {(part.label == 0).sum()} real clips, {(part.label == 1).sum()} fakes"
-    return _picture(lambda ax: plot_scores(part.label, part.score, threshold, split, ax=ax), words)
+    return picture(lambda ax: plot_scores(part.label, part.score, threshold, split, ax=ax), words)
 
 
 def _curves(parts: dict[str, pd.DataFrame]) -> str:
     from dfa_utils.plots import plot_det
 
     curves = {split: (part.label, part.score) for split, part in parts.items()}
-    return _picture(lambda ax: plot_det(curves, ax), f"DET curves of {', '.join(parts)}: misses against false alarms")
+    return picture(lambda ax: plot_det(curves, ax), f"DET curves of {', '.join(parts)}: misses against false alarms")
 
 
 def _mistakes(part: pd.DataFrame, threshold: float) -> pd.DataFrame:

@@ -1,0 +1,75 @@
+// The verdict in words, and the scale that shows where the score lies.
+
+import { element, svg } from "./dom.js";
+
+const WORDS = {
+  real:
+    "No trace of synthesis was found. That does not prove that the recording is genuine: the detector misses some kinds " +
+    "of synthesis, and it says nothing about cuts, or about what is said.",
+  fake:
+    "The detector found what it knows of synthetic speech. That is a reason to look further, not evidence by itself: it " +
+    "takes some genuine recordings for fake too.",
+  uncertain: "The detector does not decide.",
+};
+
+/** "real", "fake" or "uncertain" for a score = P(fake), as dfa_utils.inference.Prediction.label. */
+export function labelOf(score, { threshold, uncertain }, reason = "") {
+  if (reason || (uncertain && uncertain[0] <= score && score < uncertain[1])) return "uncertain";
+  return score >= threshold ? "fake" : "real";
+}
+
+/** One or two sentences that say what a result's label means, and why it is so. */
+export function explain({ label, score, reason }, { uncertain }) {
+  if (label !== "uncertain") return WORDS[label];
+  if (reason) return `${WORDS.uncertain} The reason: ${reason}.`;
+  const [low, high] = uncertain.map((bound) => bound.toFixed(2));
+  return `${WORDS.uncertain} The probability of ${score.toFixed(2)} lies from ${low} to ${high}, where errors are frequent.`;
+}
+
+/** The probability on a scale from 0 to 1, with the uncertain band and the threshold, `width` pixels wide. */
+export function drawScale({ score, label }, { threshold, uncertain }, width) {
+  const [left, right, top] = [12, 12, 30];
+  const x = (value) => left + value * (width - left - right);
+  const band = uncertain ?? [threshold, threshold];
+  const [low, high, limit] = [...band, threshold].map((value) => value.toFixed(2));
+  const summary = `P(fake) ${score.toFixed(3)}, from 0 to 1; uncertain from ${low} to ${high}, threshold ${limit}`;
+  const zone = (from, to, name) => [
+    svg("rect", { x: x(from), y: top, width: x(to) - x(from), height: 16, class: `zone ${name}` }),
+    x(to) - x(from) > 7 * name.length ? svg("text", { x: x((from + to) / 2), y: top + 32, class: "middle" }, name) : "",
+  ];
+  return svg(
+    "svg",
+    { viewBox: `0 0 ${width} 84`, width, height: 84, role: "img", "aria-label": summary, class: "scale" },
+    ...zone(0, band[0], "real"),
+    ...zone(band[0], band[1], "uncertain"),
+    ...zone(band[1], 1, "fake"),
+    svg("line", { x1: x(threshold), x2: x(threshold), y1: top - 4, y2: top + 20, class: "threshold" }),
+    svg("path", { d: `M${x(score)} ${top + 2}l-7 -12h14z`, class: `marker ${label}` }),
+    svg(
+      "text",
+      { x: Math.min(Math.max(x(score), 60), width - 60), y: 14, class: "middle strong" },
+      `P(fake) ${score.toFixed(3)}`,
+    ),
+    ...[0, 1].map((end) => svg("text", { x: x(end), y: top + 50, class: end ? "end" : "" }, end ? "1 fake" : "0 real")),
+    svg("text", { x: x(threshold), y: top + 50, class: "middle" }, `threshold ${threshold.toFixed(2)}`),
+  );
+}
+
+/** The verdict on one result: heading, explanation, scale. */
+export function drawVerdict(result, figures, width) {
+  if (result.error) {
+    return element(
+      "div",
+      { class: "verdict error" },
+      element("h2", {}, "This file cannot be judged"),
+      element("p", {}, `${result.name}: ${result.error}.`),
+    );
+  }
+  return element(
+    "div",
+    { class: `verdict ${result.label}` },
+    element("h2", {}, element("span", { class: "badge" }, result.label), " ", result.name),
+    element("p", {}, explain(result, figures)),
+    drawScale(result, figures, width),
+  );
+}

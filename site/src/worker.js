@@ -1,0 +1,91 @@
+// Scores recordings away from the page, which stays responsive: it is sent a recording block by block.
+//
+// Each message { id, step, ... } is answered by { id, result } or { id, error }: "load", then for each recording
+// "begin", "block" as often as needed, and "end". Memory does not grow with the recording, but for the scores.
+
+import { Detector, mean, reasonToDoubt, sigmoid } from "./detector.js";
+import { Resampler } from "./resample.js";
+import { Spectrogram } from "./mel.js";
+import { Windows } from "./windows.js";
+
+const BATCH = 8; // windows that are scored at once
+let detector, recording;
+
+const steps = {
+  async load({ wasm, model, figures }) {
+    detector = await Detector.load(wasm, model, figures);
+  },
+
+  async begin({ rate, frames }) {
+    const { sample_rate, clip_samples, hop_samples } = detector.figures;
+    recording = {
+      resampler: new Resampler(rate, sample_rate),
+      windows: new Windows(clip_samples, hop_samples),
+      spectrogram: new Spectrogram(Math.ceil((frames * sample_rate) / rate), sample_rate),
+      batch: [],
+      scored: [],
+    };
+  },
+
+  async block({ samples }) {
+    await take(recording.resampler.push(samples));
+    return recording.scored.length;
+  },
+
+  async end() {
+    await take(recording.resampler.end());
+    await collect(recording.windows.end());
+    await scoreBatch();
+    return finish();
+  },
+};
+
+async function take(samples) {
+  recording.spectrogram.push(samples);
+  await collect(recording.windows.push(samples));
+}
+
+async function collect(windows) {
+  for (const window of windows) {
+    recording.batch.push(window);
+    if (recording.batch.length === BATCH) await scoreBatch();
+  }
+}
+
+async function scoreBatch() {
+  const { batch, scored } = recording;
+  if (!batch.length) return;
+  const results = await detector.score(batch.map(({ samples }) => samples));
+  results.forEach((result, i) => scored.push({ start: batch[i].start, ...result }));
+  recording.batch = [];
+}
+
+/** What the detector says of the recording: the fields of dfa_utils.inference.Prediction, and the spectrogram. */
+function finish() {
+  const { scored, windows, spectrogram } = recording;
+  const { sample_rate, limit } = detector.figures;
+  if (!scored.length) throw new Error("silent throughout, so there is nothing to judge; leave it out");
+  const logits = scored.map(({ logit }) => logit);
+  if (!logits.every(Number.isFinite)) throw new Error("gives no finite score; look for NaN or absurd samples in it");
+  return {
+    score: sigmoid(mean(logits)),
+    seconds: windows.samples / sample_rate,
+    times: scored.map(({ start }) => start / sample_rate),
+    scores: logits.map(sigmoid),
+    reason: reasonToDoubt(
+      scored.map(({ measures }) => measures),
+      limit,
+      windows.sounding / sample_rate,
+    ),
+    spectrogram: spectrogram.result(),
+  };
+}
+
+onmessage = async ({ data }) => {
+  try {
+    postMessage({ id: data.id, result: await steps[data.step](data) });
+  } catch (error) {
+    postMessage({ id: data.id, error: error.message ?? String(error) });
+  }
+};
+postMessage({ id: 0 }); // it listens now
