@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 from dfa_utils.audio import AudioError, load_audio
+from dfa_utils.inference import Prediction
 from dfa_utils.notebook import sound, widgets
 
 
@@ -39,7 +40,14 @@ def test_a_file_that_cannot_be_judged_is_told_in_one_sentence(tmp_path):
         raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again", "empty")
 
     said = widgets._judge(refuse, tmp_path / "a.wav")
-    assert said == "This file cannot be judged. a.wav: the file is empty (0 bytes); copy or record it again"
+    assert said.data == "This file cannot be judged. a.wav: the file is empty (0 bytes); copy or record it again"
+
+
+def test_an_answer_shows_itself_or_is_told_in_bold(tmp_path):
+    prediction = Prediction(str(tmp_path / "a.wav"), 0.5, 0.4, 2.0, np.zeros(1), np.array([0.5]))
+    assert widgets._judge(lambda path: prediction, tmp_path / "a.wav") is prediction
+    assert str(tmp_path) not in prediction._repr_html_()
+    assert widgets._judge(lambda path: f"{path}: well", tmp_path / "a.wav").data == "**a.wav: well**"
 
 
 def test_a_player_leaves_the_level_as_it_is():

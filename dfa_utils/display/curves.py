@@ -1,6 +1,7 @@
 """The course of a training."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from dfa_utils.display.theme import block, drawing, paragraph, table, text
 from dfa_utils.display.verdict import COLUMNS, LEFT, RIGHT, WIDTH
@@ -8,12 +9,12 @@ from dfa_utils.display.verdict import COLUMNS, LEFT, RIGHT, WIDTH
 LINES = {"train_loss": ("training", "4 3"), "loss": ("validation", "")}  # column: (name, dashes)
 
 
-def run_html(folder, epochs: Sequence[dict], best: int) -> str:
+def run_html(folder: Path, epochs: Sequence[dict], best: int) -> str:
     """A training run as HTML: which epoch is kept, the loss of each, and the last rows of its history."""
     if not epochs:
-        return block(paragraph(f"{folder}: no epoch is finished yet"))
+        return block(paragraph(f"{folder.name}: no epoch is finished yet"))
     kept = epochs[best]
-    words = f"{folder}: epoch {kept['epoch']} of {len(epochs)} is kept, validation loss {kept['loss']:.3f}, "
+    words = f"{folder.name}: epoch {kept['epoch']} of {len(epochs)} is kept, validation loss {kept['loss']:.3f}, "
     head = ["epoch", "training loss", "validation loss", "accuracy", "EER"]
     rows = [
         [e["epoch"], f"{e['train_loss']:.3f}", f"{e['loss']:.3f}", f"{e['accuracy']:.1%}", f"{e['eer']:.1%}"]

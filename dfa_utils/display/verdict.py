@@ -1,6 +1,7 @@
 """A verdict in words, the scale on which its score lies, and the scores over time."""
 
 from html import escape
+from pathlib import Path
 
 import numpy as np
 
@@ -23,9 +24,9 @@ COLUMNS = WIDTH - LEFT - RIGHT  # more windows than this are drawn as lines from
 
 def verdict_html(prediction) -> str:
     """A `Prediction` as HTML: verdict, what it means and why, scale, and a timeline where there are several windows."""
-    label = prediction.label
+    label, name = prediction.label, escape(Path(prediction.path).name)
     parts = [
-        f'<p><strong class="badge {label}">{label}</strong>{escape(prediction.path)}, {prediction.seconds:.2f} s</p>',
+        f'<p><strong class="badge {label}">{label}</strong>{name}, {prediction.seconds:.2f} s</p>',
         paragraph(explain(prediction)),
         scale(prediction),
     ]

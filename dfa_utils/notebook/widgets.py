@@ -112,7 +112,7 @@ def ask(predict: Callable) -> None:
     def _receive(_, content, buffers):
         with output:
             clear_output(wait=True)
-            display(Markdown(_judge(predict, _keep(folder, content, buffers[0]))))
+            display(_judge(predict, _keep(folder, content, buffers[0])))
         asker.send({"kind": "judged"})
 
     asker = anywidget.AnyWidget(_esm=SCRIPT.read_text(encoding="utf-8"))
@@ -130,11 +130,13 @@ def _keep(folder: Path, content: dict, data: bytes) -> Path:
     return path
 
 
-def _judge(predict: Callable, path: Path) -> str:
+def _judge(predict: Callable, path: Path):
+    """What a notebook shows of the answer: as it shows itself, or as text; or why there is none."""
     try:
-        return f"**{predict(path)}**".replace(str(path), path.name)
+        answer = predict(path)
     except AudioError as error:
-        return f"This file cannot be judged. {error}".replace(str(path), path.name)
+        return Markdown(f"This file cannot be judged. {error}".replace(str(path), path.name))
+    return answer if hasattr(answer, "_repr_html_") else Markdown(f"**{answer}**".replace(str(path), path.name))
 
 
 def _are_on() -> bool:
