@@ -18,7 +18,7 @@ import nbformat
 import numpy as np
 import pytest
 import soundfile
-from conftest import RATE, tone
+from conftest import RATE, ROOT, tone
 from playwright.sync_api import expect, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -103,29 +103,63 @@ def wait_for(server, url, log):
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory):
-    """The notebook's code cells in the browser, after Run > Run All Cells."""
+def lab(tmp_path_factory):
+    """A browser, the folder that JupyterLab shows, and its address."""
     browser_path, root = chromium(), tmp_path_factory.mktemp("lab")
+    expect.set_options(timeout=1000 * PATIENCE)
+    with sync_playwright() as playwright, jupyter_lab(root) as address:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=SWITCHES)
+        yield browser, root, address
+        browser.close()
+
+
+def run_all(lab, name):
+    """The page with a notebook in JupyterLab, after Run > Run All Cells was chosen."""
+    browser, _, address = lab
+    page = browser.new_page(viewport={"width": 1280, "height": 1600})
+    page.set_default_timeout(1000 * PATIENCE)
+    page.goto(address % f"lab/tree/{name}")
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("(ipykernel) | Idle")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    return page
+
+
+@pytest.fixture(scope="module")
+def cells(lab):
+    """The code cells of a notebook with all widgets, in the browser, after they were run."""
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(text.strip()) for text in CELLS], metadata={"kernelspec": kernel}
     )
-    nbformat.write(notebook, root / "widgets.ipynb")
-    with sync_playwright() as playwright, jupyter_lab(root) as address:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=SWITCHES)
-        page = browser.new_page(viewport={"width": 1280, "height": 1600})
-        expect.set_options(timeout=1000 * PATIENCE)
-        page.set_default_timeout(1000 * PATIENCE)
-        page.goto(address % "lab/tree/widgets.ipynb")
-        expect(page.locator("#jp-main-statusbar")).to_contain_text("(ipykernel) | Idle")
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
-        expect(prompts.first).to_have_text("[1]:")
-        expect(prompts.last).not_to_have_text("[*]:")
-        assert prompts.last.inner_text() == f"[{len(CELLS)}]:", page.locator(".jp-Notebook").inner_text()
-        yield page.locator(".jp-CodeCell")
-        browser.close()
+    nbformat.write(notebook, lab[1] / "widgets.ipynb")
+    page = run_all(lab, "widgets.ipynb")
+    prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
+    expect(prompts.first).to_have_text("[1]:")
+    expect(prompts.last).not_to_have_text("[*]:")
+    assert prompts.last.inner_text() == f"[{len(CELLS)}]:", page.locator(".jp-Notebook").inner_text()
+    return page.locator(".jp-CodeCell")
+
+
+@pytest.mark.parametrize("name", ["02_spectrograms", "Deepfake_Audio_Detection"])
+def test_run_all_works_in_jupyterlab(name, lab):
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    path = lab[1] / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    page, deadline, numbers = run_all(lab, path.name), time.monotonic() + 3 * PATIENCE, [None]
+    while None in numbers and time.monotonic() < deadline:
+        page.wait_for_timeout(1000)
+        page.keyboard.press("Control+s")
+        found = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        numbers = [cell.execution_count for cell in found]
+    page.close()
+    assert numbers == list(range(1, len(found) + 1))
+    outputs = [output for cell in found for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
 
 
 @pytest.fixture
