@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 import nbformat
@@ -118,7 +119,7 @@ def run_all(lab, name):
     browser, _, address = lab
     page = browser.new_page(viewport={"width": 1280, "height": 1600})
     page.set_default_timeout(1000 * PATIENCE)
-    page.goto(address % f"lab/tree/{name}")
+    page.goto(address % f"lab/workspaces/{Path(name).stem}/tree/{name}")
     expect(page.locator("#jp-main-statusbar")).to_contain_text("(ipykernel) | Idle")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
