@@ -17,7 +17,7 @@ from dfa_utils.windows import Windows
 BATCH = 32  # windows that are scored at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """What the detector says of one recording.
 
@@ -53,6 +53,8 @@ class Prediction:
                 self.score, *self.uncertain
             )
         return f"{self.path}: {self.label} ({why}, {self.seconds:.2f} s)"
+
+    __repr__ = __str__  # not the scores of all windows
 
     def _repr_html_(self) -> str:
         from dfa_utils.display.verdict import verdict_html

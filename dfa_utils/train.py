@@ -45,7 +45,7 @@ WARM_UP = 0.3  # share of the steps in which the learning rate rises
 NORM_BATCHES = 10  # training batches of which batch norm's averages are taken after each epoch
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """A training run: its folder (best.safetensors, last.safetensors, history.csv) and one dict an epoch."""
 
@@ -61,6 +61,9 @@ class Run:
     def best(self) -> int:
         """Index of the epoch with the lowest validation loss; on few clips the EER would move in coarse steps."""
         return min(range(len(self.epochs)), key=lambda i: self.epochs[i]["loss"])
+
+    def __repr__(self) -> str:
+        return f"Run({self.folder.name}, {len(self.epochs)} epochs)"
 
     def _repr_html_(self) -> str:
         return run_html(self.folder, self.epochs, self.best if self.epochs else 0)

@@ -5,6 +5,7 @@ serves it, GitHub Pages as well as `python -m http.server --directory build/site
 """
 
 import csv
+import gzip
 import importlib.util
 import json
 import shutil
@@ -46,8 +47,10 @@ def main(arguments: list[str]) -> int:
     copy_page(folder)
     export_detector(folder)
     make_examples(folder / "examples")
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"{folder}: {size / 1e6:.1f} MB; look at it with: python -m http.server --directory {folder}")
+    files = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    size, packed = sum(map(len, files)), sum(len(gzip.compress(content)) for content in files)
+    sizes = f"{size / 1e6:.1f} MB, {packed / 1e6:.1f} MB compressed"
+    print(f"{folder}: {sizes}; look at it with: python -m http.server --directory {folder}")
     return 0
 
 
@@ -86,14 +89,17 @@ def version(package: str) -> str:
 
 
 def export_detector(folder: Path) -> None:
-    """detector.onnx, and in detector.json its metadata, its name in tables, and how its verdicts on `testing` were."""
+    """detector.onnx; and in detector.json its metadata and name, what its verdicts mean, how they were on `testing`."""
     from dfa_utils import Detector
     from dfa_utils.analysis.export import export_onnx
+    from dfa_utils.display.verdict import MEANING
+    from dfa_utils.scoring.speech import HIGH, LEAST_SECONDS, LEAST_SHARE, NOTHING
 
     path = export_onnx(Detector.load(), folder / "detector.onnx")
     scorer = Detector.load(path).model
     figures = json.loads(scorer.session.get_modelmeta().custom_metadata_map["dfa_utils"])
-    figures |= {"detector": scorer.fingerprint, "tested": verdicts_on_testing(figures)}
+    figures |= {"detector": scorer.fingerprint, "tested": verdicts_on_testing(figures), "meaning": MEANING}
+    figures["speech"] = {"least_seconds": LEAST_SECONDS, "least_share": LEAST_SHARE, "high": HIGH, "nothing": NOTHING}
     (folder / "detector.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 

@@ -38,6 +38,17 @@ def hiss(rng, seconds=0.5):
     return (0.05 * rng.standard_normal(int(seconds * RATE))).astype("float32")
 
 
+def contrast_ratio(first, second):
+    """The contrast of two colours, each [red, green, blue] from 0 to 1, as WCAG 2 defines it: 1 to 21."""
+
+    def luminance(colour):
+        parts = np.asarray(colour)
+        return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+    low, high = sorted(map(luminance, (first, second)))
+    return (high + 0.05) / (low + 0.05)
+
+
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory):
     """ROOT/{training,validation,testing}/{real,fake}/*.wav with 12 + 12, 6 + 6 and 6 + 6 clips of 0.5 s."""

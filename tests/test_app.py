@@ -79,6 +79,9 @@ def test_the_window_that_is_shown_is_the_one_that_was_judged():
     samples = np.arange(10_000, dtype="float32")
     blocks = np.split(samples, [1_000, 4_000])
     torch.testing.assert_close(answers._cut(blocks, 3_500, 1_000), torch.arange(3_500.0, 4_500.0))
+    rest = iter(blocks)
+    answers._cut(rest, 0, 500)
+    assert len(next(rest)) == 3_000  # the second block was not read
 
 
 def test_a_file_that_was_sent_is_gone_and_one_of_the_users_own_is_not(detector, tmp_path):

@@ -78,6 +78,9 @@ def test_it_is_committed_as_one_fresh_kernel_left_it(path):
     assert "Toy data" in path.read_text(encoding="utf-8")
     assert not any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs)
     assert path.stat().st_size < 2_500_000
+    assert not re.search(
+        rf"{re.escape(str(ROOT))}\b|/(home|root|tmp|Users)/", json.dumps(outputs)
+    )  # whose machine it was
 
 
 def printed(path):

@@ -22,6 +22,7 @@ PACKAGE = ROOT / "dfa_utils"
 LOCK = re.sub(r"^#.*\n|\\\n", "", (ROOT / "requirements.txt").read_text(encoding="utf-8"), flags=re.M).splitlines()
 PINS = dict(re.match(r"([\w.-]+)==(\S+)", line).groups() for line in LOCK)
 LIMITS = {"the top level": 1_600, "a module": 180}  # lines of code
+TEXTS = {".css", ".html", ".js", ".json", ".md", ".py", ".toml", ".txt", ".yml", ""}  # suffixes
 OPTIONAL = (  # what `predict` does without, on wav
     "captum",
     "hibari",
@@ -305,9 +306,7 @@ def test_no_file_names_a_registry():
     hosts = "|".join(
         ["--(extra-)?index" + "-url", "pypi" + r"\.org", "pythonhosted" + r"\.org", "download" + r"\.pytorch"]
     )
-    texts = [
-        ROOT / name for name in tracked if Path(name).suffix in {".py", ".md", ".txt", ".toml", ".yml", ""} and name
-    ]
+    texts = [ROOT / name for name in tracked if Path(name).suffix in TEXTS and name]
     assert len(texts) > 30
     assert [path for path in texts if path.is_file() and re.search(hosts, path.read_text(encoding="utf-8"))] == []
 

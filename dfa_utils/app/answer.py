@@ -75,5 +75,10 @@ def _network_of_convolutions(detector: Detector):
 
 
 def _cut(blocks: Iterable[np.ndarray], start: int, size: int) -> torch.Tensor:
-    """`size` samples from `start` on; repeated where there are fewer."""
-    return fit_length(torch.from_numpy(np.concatenate(list(blocks))[start : start + size]), size)
+    """`size` samples from `start` on, repeated where there are fewer; no block is read beyond them."""
+    held = np.empty(0, np.float32)
+    for samples in blocks:
+        held = np.concatenate([held, samples])
+        if len(held) >= start + size:
+            break
+    return fit_length(torch.from_numpy(held[start : start + size]), size)

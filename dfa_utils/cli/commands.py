@@ -80,7 +80,7 @@ def evaluate(options) -> int:
 
 
 def report(options) -> int:
-    """`report`: every table of an evaluation, from its CSV alone; with --html a page besides."""
+    """`report`: every table of an evaluation, from its CSV alone; with --html a page instead."""
     from dfa_utils.evaluation import load_scores
 
     scores, threshold = load_scores(options.table)
@@ -88,8 +88,9 @@ def report(options) -> int:
         from dfa_utils.analysis.report import write_html
 
         write_html(options.html, scores, threshold)
-        print(f"{options.html}: written", file=sys.stderr)
-    _say_evaluation(options, scores, threshold)
+        say(options.html)
+    else:
+        _say_evaluation(options, scores, threshold)
     return 0
 
 

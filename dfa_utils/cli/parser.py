@@ -139,7 +139,9 @@ def _report(adder) -> None:
         commands.report,
     )
     command.add_argument("table", metavar="CSV", help="what evaluate --out wrote")
-    command.add_argument("--html", metavar="FILE", help="write a page with figures, and the paragraph for a thesis")
+    command.add_argument(
+        "--html", metavar="FILE", help="write one page instead, with figures and the paragraph for a thesis"
+    )
     _json_option(command, "as evaluate --json")
 
 

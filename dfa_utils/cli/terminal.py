@@ -38,10 +38,11 @@ def say(text) -> None:
         return
     console = _console()
     if console and isinstance(text, Prediction):
-        name, _, rest = str(text).rpartition(f": {text.label} (")
-        console.print(f"{name}: ", end="", markup=False, highlight=False, soft_wrap=True)
-        console.print(text.label, end="", style=COLOURS[text.label])
-        console.print(f" ({rest}", markup=False, highlight=False, soft_wrap=True)
+        from rich.text import Text
+
+        line, start = Text(str(text)), len(f"{text.path}: ")
+        line.stylize(COLOURS[text.label], start, start + len(text.label))
+        console.print(line, soft_wrap=True)
     else:
         print(text, flush=True)
 

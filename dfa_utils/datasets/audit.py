@@ -30,7 +30,7 @@ CURES = {
 }
 
 
-@dataclass
+@dataclass(repr=False)
 class Findings:
     """What `audit` found: one row a clip, counts by split and class, pairs of twins, probes, and plain verdicts."""
 
@@ -46,6 +46,9 @@ class Findings:
         tables = {"problems": self.problems, "formats": self.formats, "probes": self.probes.round(3)}
         parts = [f"{name}\n{table.to_string()}" for name, table in tables.items()]
         return "\n\n".join(["\n".join(f"{i}. {line}" for i, line in enumerate(lines, 1)), *parts])
+
+    def __repr__(self) -> str:
+        return f"Findings({_counted(len(self.clips), 'clip')}, {_counted(len(self.verdicts), 'verdict')}; print it)"
 
     def _repr_html_(self) -> str:
         return findings_html(self)

@@ -2,11 +2,6 @@
 
 import * as ort from "../lib/ort.wasm.bundle.min.mjs";
 
-const LEAST_SECONDS = 0.5; // of sound
-const LEAST_SHARE = 0.25; // of the windows must hold speech
-const HIGH = 5_200; // Hz; a recording at 8 kHz has nothing from here on
-const NOTHING = -73; // dB below a window's loudest point: what lies there is no sound
-
 /** An onnxruntime session of the graph in `model`, by the runtime in `wasm` (both ArrayBuffer), in this thread. */
 export class Detector {
   static async load(wasm, model, figures) {
@@ -34,16 +29,16 @@ export class Detector {
  * Why a recording is not to be judged, "" where nothing speaks against it: dfa_utils/scoring/speech.py.
  *
  * `measures` of its windows, each the logit of "no speech", the share that sounds, and the level in dB of what is high;
- * `limit` is the logit from which on a window holds no speech; `seconds` is how much of the recording sounds.
+ * `seconds` is how much of the recording sounds; the limits are those of Python, in `figures`.
  */
-export function reasonToDoubt(measures, limit, seconds) {
+export function reasonToDoubt(measures, seconds, { limit, speech }) {
   const share = mean(measures.map(([, sounding]) => sounding));
-  if (share * seconds < LEAST_SECONDS) return `less than ${LEAST_SECONDS} s of sound, too little to judge`;
-  if (mean(measures.map(([unlike]) => Number(unlike < limit))) < LEAST_SHARE) {
+  if (share * seconds < speech.least_seconds) return `less than ${speech.least_seconds} s of sound, too little to judge`;
+  if (mean(measures.map(([unlike]) => Number(unlike < limit))) < speech.least_share) {
     return "no clear speech in it, but noise, tones or music";
   }
-  if (measures.every(([, , high]) => high < NOTHING)) {
-    return `nothing above ${HIGH / 1000} kHz, as on a telephone, where most traces of synthesis are cut off`;
+  if (measures.every(([, , high]) => high < speech.nothing)) {
+    return `nothing above ${speech.high / 1000} kHz, as on a telephone, where most traces of synthesis are cut off`;
   }
   return "";
 }

@@ -2,16 +2,6 @@
 
 import { element, svg } from "./dom.js";
 
-const WORDS = {
-  real:
-    "No trace of synthesis was found. That does not prove that the recording is genuine: the detector misses some kinds " +
-    "of synthesis, and it says nothing about cuts, or about what is said.",
-  fake:
-    "The detector found what it knows of synthetic speech. That is a reason to look further, not evidence by itself: it " +
-    "takes some genuine recordings for fake too.",
-  uncertain: "The detector does not decide.",
-};
-
 /** "real", "fake" or "uncertain" for a score = P(fake), as dfa_utils.inference.Prediction.label. */
 export function labelOf(score, { threshold, uncertain }, reason = "") {
   if (reason || (uncertain && uncertain[0] <= score && score < uncertain[1])) return "uncertain";
@@ -19,11 +9,11 @@ export function labelOf(score, { threshold, uncertain }, reason = "") {
 }
 
 /** One or two sentences that say what a result's label means, and why it is so. */
-export function explain({ label, score, reason }, { uncertain }) {
-  if (label !== "uncertain") return WORDS[label];
-  if (reason) return `${WORDS.uncertain} The reason: ${reason}.`;
+export function explain({ label, score, reason }, { uncertain, meaning }) {
+  if (label !== "uncertain") return meaning[label];
+  if (reason) return `${meaning.uncertain} The reason: ${reason}.`;
   const [low, high] = uncertain.map((bound) => bound.toFixed(2));
-  return `${WORDS.uncertain} The probability of ${score.toFixed(2)} lies from ${low} to ${high}, where errors are frequent.`;
+  return `${meaning.uncertain} The probability of ${score.toFixed(2)} lies from ${low} to ${high}, where errors are frequent.`;
 }
 
 /** The probability on a scale from 0 to 1, with the uncertain band and the threshold, `width` pixels wide. */

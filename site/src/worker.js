@@ -63,7 +63,7 @@ async function scoreBatch() {
 /** What the detector says of the recording: the fields of dfa_utils.inference.Prediction, and the spectrogram. */
 function finish() {
   const { scored, windows, spectrogram } = recording;
-  const { sample_rate, limit } = detector.figures;
+  const { sample_rate } = detector.figures;
   if (!scored.length) throw new Error("silent throughout, so there is nothing to judge; leave it out");
   const logits = scored.map(({ logit }) => logit);
   if (!logits.every(Number.isFinite)) throw new Error("gives no finite score; look for NaN or absurd samples in it");
@@ -74,8 +74,8 @@ function finish() {
     scores: logits.map(sigmoid),
     reason: reasonToDoubt(
       scored.map(({ measures }) => measures),
-      limit,
       windows.sounding / sample_rate,
+      detector.figures,
     ),
     spectrogram: spectrogram.result(),
   };
