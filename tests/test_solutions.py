@@ -7,7 +7,8 @@ from test_notebooks import NAMES, PATHS, cells, solutions
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
-def test_the_solutions_of_the_exercises_run(path):
+def test_the_solutions_of_the_exercises_run(path, few_clips, monkeypatch):
+    monkeypatch.setenv("DFA_DATA", str(few_clips))
     code = [*(cell["text"] for cell in cells(path, "code")), *solutions(path)]
     whole = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in code])
     NotebookClient(whole, timeout=600, resources={"metadata": {"path": path.parent}}).execute()
