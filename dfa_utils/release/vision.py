@@ -1,9 +1,10 @@
 """Kinds of models on the same data, with the same budget: python -m dfa_utils.release.vision --data ROOT --out FOLDER.
 
 Each model is trained on training, augmented, for the same epochs; validation, of which most systems and all pages of
-its later parts are new, is what was left out. FOLDER gets models.csv, a row a model and seed: what it costs; and
-model_scores.csv, a row a clip of validation and testing, and a column of P(fake) for each model and seed ("NAME SEED").
-What is there is not computed again.
+its later parts are new, is what was left out. FOLDER gets models.csv, a row a model and seed: what it costs, all times
+those for which one core is busy, so that other work on the machine does not count; and model_scores.csv, a row a clip
+of validation and testing, and a column of P(fake) for each model and seed ("NAME SEED"). What is there is not computed
+again.
 """
 
 import argparse
@@ -73,13 +74,13 @@ def parser() -> argparse.ArgumentParser:
 
 def try_model(config: Config, manifest: pd.DataFrame, judged: pd.DataFrame) -> tuple[dict, list[float]]:
     """What the model costs, and its P(fake) for each of the `judged` clips; trained if there is no such run yet."""
-    start = time.perf_counter()
+    start = time.process_time()
     checkpoint = fit_all_epochs(config, manifest, runs_folder() / "vision")
-    trained = time.perf_counter() - start
+    trained = time.process_time() - start
     model = load_checkpoint(checkpoint)[0]
-    start = time.perf_counter()
+    start = time.process_time()
     column = score_clips(Detector(model, {}), judged).score.tolist()
-    speed = len(judged) / (time.perf_counter() - start)
+    speed = len(judged) / (time.process_time() - start)
     row = {"parameters": count_parameters(model), "macs": count_macs(model), "train_seconds": round(trained)}
     return row | {"clips_per_second": round(speed)}, column
 
