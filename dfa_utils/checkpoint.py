@@ -67,6 +67,8 @@ def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
         check_figures(info)
         restore(model, tensors)
         _check_borrowed(model, header)
+    except ImportError as error:
+        raise ImportError(f"{file}: {error}") from error
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"{file}: config and weights do not fit this version; train it again ({error})"

@@ -1,5 +1,6 @@
 """Models that read tokens, and models that others designed: from timm and transformers, on tiny random weights."""
 
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -233,6 +234,28 @@ def test_a_checkpoint_with_all_weights_needs_those_it_began_with_no_more(tmp_pat
     save_checkpoint(tmp_path / "a.safetensors", model, {})
     (tmp_path / "model.safetensors").unlink()
     torch.testing.assert_close(load_checkpoint(tmp_path / "a.safetensors")[0](waveforms()), model(waveforms()))
+
+
+WITHOUT = """
+import sys
+sys.modules.update(timm=None, transformers=None, torchvision=None)
+from dfa_utils.__main__ import main
+sys.exit(main(["predict", "--checkpoint", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("name", ["cnn", "statistics", "ast", "conformer", TIMM])
+def test_elsewhere_a_checkpoint_needs_no_package_that_its_model_does_not(name, tiny_root, tmp_path):
+    save_checkpoint(tmp_path / "a.safetensors", build_model(name, Config(**SMALL)), {})
+    file = tiny_root / "testing" / "fake" / "0.wav"
+    command = [sys.executable, "-c", WITHOUT, str(tmp_path / "a.safetensors"), str(file)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if name == TIMM:
+        assert done.returncode == 2
+        assert f"a.safetensors: the model {TIMM!r} needs timm: pip install timm" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert f"{file}: " in done.stdout
 
 
 def test_accumulated_batches_step_as_one(tiny_manifest, tiny_config, tmp_path):

@@ -3,8 +3,8 @@
 Each model is trained on training, augmented, for the same epochs, and judged once on validation and testing. FOLDER
 gets models.csv, a row a model and seed: what it costs; and model_scores.csv.gz, a row a clip of validation and testing,
 and a column of P(fake) for each model and seed ("NAME SEED"). What is there is not computed again. core_seconds are
-those for which one core was busy with the training, so other work on the machine counts little. With --speeds nothing
-is trained: all models judge the same windows in turn, for the column clips_per_second; nothing else should run then.
+those for which one core was busy with the training; other work on the machine makes them a little longer. With --speeds
+nothing is trained: all models judge the same windows in turn, for the column clips_per_second; nothing else should run.
 """
 
 import argparse
