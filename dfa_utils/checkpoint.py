@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from dfa_utils.backends.borrowed import frozen_tensors, hash_of
 from dfa_utils.backends.ensemble import Ensemble
 from dfa_utils.config import Config
 from dfa_utils.models import build_model
@@ -40,6 +41,8 @@ def save_checkpoint(path, model: nn.Module, info: dict, tensors: dict | None = N
         learnt = {name: value.half() if _fits_half(value) else value for name, value in learnt.items()}
     state = learnt | (tensors or {})
     header = {"format": FORMAT, "config": model.config.to_json(), "info": json.dumps(info)}
+    if frozen := frozen_tensors(model):
+        header["borrowed"] = hash_of(frozen)
     if isinstance(model, Ensemble):
         header["members"] = json.dumps([config.to_json() for config in configs_of(model)])
     write_atomically(path, save(state, metadata=header))
@@ -63,6 +66,9 @@ def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
         model, info = _build(header), json.loads(header["info"])
         check_figures(info)
         restore(model, tensors)
+        _check_borrowed(model, header)
+    except ImportError as error:
+        raise ImportError(f"{file}: {error}") from error
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"{file}: config and weights do not fit this version; train it again ({error})"
@@ -73,13 +79,15 @@ def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
 def restore(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Put a checkpoint's tensors into a model made from its config; RuntimeError where they do not fit."""
     learnt = {name: value for name, value in tensors.items() if not name.startswith(TRAINING_STATE)}
-    fixed = {name: value for name, value in model.state_dict().items() if COMPUTED in name}
+    kept = learnt_tensors(model)
+    fixed = {name: value for name, value in model.state_dict().items() if name not in kept}
     model.load_state_dict(fixed | learnt)
 
 
 def learnt_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors of a detector that do not follow from its config, by name."""
-    return {name: value for name, value in model.state_dict().items() if COMPUTED not in name}
+    """The tensors of a detector that neither follow from its config nor are borrowed and frozen, by name."""
+    frozen = frozen_tensors(model)
+    return {name: value for name, value in model.state_dict().items() if COMPUTED not in name and name not in frozen}
 
 
 def configs_of(model: nn.Module) -> list[Config]:
@@ -98,7 +106,7 @@ def fingerprint_of(model: nn.Module, figures: tuple) -> str:
     for config in configs_of(model):
         changed = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
         digest.update(repr(sorted(changed.items())).encode())
-    for name, value in sorted(learnt_tensors(model).items()):
+    for name, value in sorted((learnt_tensors(model) | frozen_tensors(model)).items()):
         digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 
@@ -111,7 +119,15 @@ def _build(header: dict[str, str]) -> nn.Module:
     """The detector that a header describes, with fresh weights."""
     if "members" in header:
         return Ensemble([build_model(config=Config.from_json(text)) for text in json.loads(header["members"])])
-    return build_model(config=Config.from_json(header["config"]))
+    config = Config.from_json(header["config"])
+    return build_model(config=config, borrow=config.frozen_layers > 0)
+
+
+def _check_borrowed(model: nn.Module, header: dict[str, str]) -> None:
+    """ValueError where the frozen weights, which lie elsewhere, are not those that the detector was trained on."""
+    frozen = frozen_tensors(model)
+    if frozen and hash_of(frozen) != header.get("borrowed"):
+        raise ValueError(f"the weights in {model.config.borrowed} are not those it was trained on; fetch them anew")
 
 
 def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

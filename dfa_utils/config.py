@@ -17,13 +17,17 @@ AT_MOST = {  # beyond all use; a stranger's checkpoint could ask for more memory
     "hop_length": 65_536,
     "n_mels": 1_024,
     "channels": 1_024,
+    "width": 2_048,
+    "depth": 64,
+    "heads": 64,
+    "layer_decay": 1,
     "batch_size": 65_536,
     "seed": 2**60,
 }
 MOST = 10**9  # of any other whole number
 LONGEST = 16  # channels, and views
 MOST_WEIGHTS = 2**25  # in all convolutions, and in all filter banks
-MAY_BE_ZERO = {"f_min", "dropout", "weight_decay", "seed", "augment", "mask_bands", "mask_frames"}
+MAY_BE_ZERO = {"f_min", "dropout", "weight_decay", "seed", "augment", "mask_bands", "mask_frames", "frozen_layers"}
 VIEW = ("n_fft", "hop_length", "n_mels", "f_min", "f_max")  # what tells one of a detector's spectrograms from another
 
 
@@ -52,14 +56,22 @@ class Config:
     views: tuple[tuple[float, ...], ...] = ()  # further spectrograms, if the model takes them; each the values of VIEW
 
     # Network
-    model: str = "cnn"  # a name in dfa_utils.models.BACK_ENDS
+    model: str = "cnn"  # a name in dfa_utils.models.BACK_ENDS, or "timm:NAME"
     channels: tuple[int, ...] = (24, 32, 64, 96, 128)  # feature maps after the stem and after each block
     dropout: float = 0.2  # share of features dropped before the last layer
+    width: int = 144  # numbers of a token, in the models that read tokens
+    depth: int = 4  # layers of these
+    heads: int = 4  # of attention in each; they share the width
+    borrowed: str = ""  # where a borrowed model's weights lie: a folder, a file, a name on the hub; "": start at random
+    frozen_layers: int = 0  # of a borrowed model, from the input on: they stay as they are
 
     # Training
     epochs: int = 12  # passes over the larger class
     batch_size: int = 32  # clips, half of them real
     learning_rate: float = 2e-3  # peak of the one-cycle schedule
+    layer_decay: float = 1.0  # each layer of a borrowed model learns so many times as fast as the one after it
+    accumulate: int = 1  # batches whose gradients make one step
+    recompute: bool = False  # inner values are computed again for the gradient: less memory, a third more time
     weight_decay: float = 1e-2
     gradient_norm: float = 1.0  # gradients are clipped to this length
     patience: int = 12  # epochs without a lower validation loss, after the rate's peak, before training stops
@@ -92,21 +104,29 @@ class Config:
             raise ValueError(
                 f"clip_seconds and hop_seconds must be a sample or more, got {self.clip_seconds}, {self.hop_seconds}"
             )
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width must be a multiple of twice the heads, got {self.width} and {self.heads} heads")
         if self.batch_size % 2:
             raise ValueError(f"batch_size must be even (half real, half fake), got {self.batch_size}")
         if len(self.views) > LONGEST or any(len(view) != len(VIEW) for view in self.views):
             raise ValueError(f"views must be up to {LONGEST} of ({', '.join(VIEW)}), got {self.views}")
         filters = sum(view.n_fft * view.n_mels for view in self.spectrograms)  # each view is checked as it is made
         weights = sum(9 * c_in * c_out for c_in, c_out in pairwise(self.channels))
-        if max(filters, weights) > MOST_WEIGHTS:
-            raise ValueError(f"channels, or n_fft * n_mels of all views, make more than {MOST_WEIGHTS:,} weights")
+        tokens = 20 * self.depth * self.width**2
+        if max(filters, weights, tokens) > MOST_WEIGHTS:
+            raise ValueError(
+                f"channels, depth * width^2, or n_fft * n_mels of all views, make more than {MOST_WEIGHTS:,} weights"
+            )
 
     @staticmethod
     def _check(name, value, default):
         """One field that is a word or a number, as its default says; tuples are checked number by number."""
         if isinstance(default, str) and not isinstance(value, str):
             raise ValueError(f"{name} must be a word, got {value!r}")
-        if isinstance(default, int | float):
+        if isinstance(default, bool):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} must be True or False, got {value!r}")
+        elif isinstance(default, int | float):
             _check_number(name, value, whole=isinstance(default, int))
 
     @property

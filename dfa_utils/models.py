@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from dfa_utils.backends.borrowed import SPEECH, SpectrogramTransformer, Speech, Timm, freeze
 from dfa_utils.backends.statistics import Statistics
+from dfa_utils.backends.tokens import Conformer, PatchTransformer
 from dfa_utils.config import Config
-from dfa_utils.features import LogMel, SpecAugment, standardise
+from dfa_utils.features import LogMel, SpecAugment, normalise_waveform, standardise
 from dfa_utils.support.lookup import find_entry
 
 
@@ -54,24 +56,25 @@ class CNN(nn.Module):
         return self.head(self.dropout(x))  # [B, 2]
 
 
-BACK_ENDS = {"cnn": CNN, "statistics": Statistics}
+BACK_ENDS = {"cnn": CNN, "statistics": Statistics, "conformer": Conformer, "ast": PatchTransformer}
 
 
 class SpectrogramDetector(nn.Module):
     """Front end and back end in one: waveform [B, T] at config.sample_rate Hz -> logits [B, 2] (real, fake).
 
     The weights lie channels last in memory, as the processors' kernels want them: twice as fast on a CPU. Raises
-    ValueError for a back end that cannot take the config's number of views.
+    ValueError for a back end that cannot take the config's number of views. `borrow`: see `build_model`.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, borrow: bool = True):
         super().__init__()
         if config.views and config.model != "statistics":
             raise ValueError(f"the model {config.model!r} looks at one spectrogram; leave `views` empty")
         self.config = config
         self.front_ends = nn.ModuleList(LogMel(view) for view in config.spectrograms)
         self.mask = SpecAugment(config.mask_bands, config.mask_frames)
-        self.back_end = find_entry(BACK_ENDS, config.model, "model")(config).to(memory_format=torch.channels_last)
+        self.back_end = _back_end(config, borrow).to(memory_format=torch.channels_last)
+        freeze(self.back_end, config.frozen_layers)
 
     @property
     def front_end(self) -> LogMel:
@@ -87,6 +90,22 @@ class SpectrogramDetector(nn.Module):
         return self.back_end(*map(self.mask, spectrograms))
 
 
+class WaveformDetector(nn.Module):
+    """A borrowed model of speech that reads waveforms: [B, T] at config.sample_rate Hz -> logits [B, 2] (real, fake).
+
+    Gain and DC offset of a clip do not show. It has no spectrogram, so `analysis.explain` cannot explain it.
+    """
+
+    def __init__(self, config: Config, borrow: bool = True):
+        super().__init__()
+        self.config, self.front_ends = config, nn.ModuleList()
+        self.back_end = Speech(config, borrow)
+        freeze(self.back_end, config.frozen_layers)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        return self.back_end(normalise_waveform(waveform))
+
+
 def fuse_for_scoring(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode with each batch norm folded into the convolution before it: same logits, less work."""
     model = copy.deepcopy(model).eval()
@@ -97,16 +116,29 @@ def fuse_for_scoring(model: nn.Module) -> nn.Module:
     return model
 
 
-def build_model(name: str | None = None, config: Config | None = None) -> SpectrogramDetector:
+def build_model(name: str | None = None, config: Config | None = None, borrow: bool = True) -> nn.Module:
     """A fresh detector by the name of its back end (None: the config's), seeded by config.seed.
 
-    Raises ValueError that lists the known names.
+    Names are those of BACK_ENDS, "timm:NAME" for the vision models of timm, and those of SPEECH, which read waveforms.
+    `borrow` takes the weights that `config.borrowed` names; without it they are random, for a checkpoint with them all.
+    Raises ValueError that lists the known names, or says how to get the weights; ImportError for a missing package.
     """
     config = config or Config()
     config = replace(config, model=name or config.model)
+    kind = WaveformDetector if config.model in SPEECH else SpectrogramDetector
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        return SpectrogramDetector(config)
+        return kind(config, borrow)
+
+
+def _back_end(config: Config, borrow: bool) -> nn.Module:
+    """The network behind the spectrogram, by the config's name."""
+    if config.model.startswith("timm:"):
+        return Timm(config, borrow)
+    if config.model == "ast" and config.borrowed:
+        return SpectrogramTransformer(config, borrow)
+    known = dict.fromkeys([*BACK_ENDS, "timm:NAME", *SPEECH]) | BACK_ENDS
+    return find_entry(known, config.model, "model")(config)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import update_bn
 
 from dfa_utils import metrics
+from dfa_utils.backends.borrowed import groups_by_layer
 from dfa_utils.checkpoint import (
     CheckpointError,
     flatten_state,
@@ -110,10 +111,12 @@ class Trainer:
         self.generator = torch.Generator(self.accelerator.device)
         self.loader = make_loader(ClipDataset(manifest[manifest.split == "training"], config, train=True))
         model = build_model(config=config)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        groups = groups_by_layer(model, config.learning_rate, config.layer_decay)
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.model, self.optimizer, self.batches = self.accelerator.prepare(model, optimizer, self.loader)
-        steps = config.epochs * len(self.batches)
-        self.schedule = OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=WARM_UP)
+        steps = config.epochs * math.ceil(len(self.batches) / config.accumulate)
+        highest = [group["lr"] for group in groups]
+        self.schedule = OneCycleLR(optimizer, highest, total_steps=steps, pct_start=WARM_UP)
         if (folder / "last.safetensors").exists():
             if not (folder / "best.safetensors").exists():
                 raise CheckpointError(f"{folder}: best.safetensors is gone; delete the folder and train anew")
@@ -136,23 +139,28 @@ class Trainer:
 
     def _train(self) -> dict:
         self.model.train()
-        results = [self._step(waveforms, labels) for waveforms, labels in self.batches]
+        last = len(self.batches) - 1
+        results = [
+            self._learn(*batch, step=(i + 1) % self.config.accumulate == 0 or i == last)
+            for i, batch in enumerate(self.batches)
+        ]
         logits, labels = (torch.cat(parts) for parts in zip(*results, strict=True))
         loss = cross_entropy(logits, labels).item()
         if not math.isfinite(loss):
             raise ValueError(f"the training loss became {loss}; start again with a lower learning rate")
         return {"train_loss": loss, "train_accuracy": (logits.argmax(dim=1) == labels).float().mean().item()}
 
-    def _step(self, waveforms, labels):
-        """Augment, forward, backward, clip, update; the logits [B, 2] and labels [B] of all processes."""
+    def _learn(self, waveforms, labels, step: bool):
+        """Augment, forward, backward, with `step` clip and update; logits [B, 2] and labels [B] of all processes."""
         waveforms = self.augment(waveforms, self.generator)
         with torch.autocast(waveforms.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.model(waveforms).float()
-        self.accelerator.backward(cross_entropy(logits, labels))
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.schedule.step()
+        self.accelerator.backward(cross_entropy(logits, labels) / self.config.accumulate)
+        if step:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.schedule.step()
         return self.accelerator.gather((logits.detach(), labels))
 
     def _settle_batch_norm(self) -> None:

@@ -10,6 +10,7 @@ from conftest import hiss, tone
 from dfa_utils.__main__ import main
 from dfa_utils.dataset import scan
 from dfa_utils.datasets.cache import open_clip
+from dfa_utils.inference import Detector
 from dfa_utils.train import fit
 
 
@@ -39,6 +40,14 @@ def test_train_writes_a_run_and_says_where(tiny_root, tmp_path, capsys):
     assert main(["train", "--data", str(tiny_root), "--folder", str(tmp_path / "r"), "--epochs", "1"]) == 0
     assert str(tmp_path / "r") in capsys.readouterr().out
     assert (tmp_path / "r" / "best.safetensors").exists()
+
+
+def test_train_takes_another_model(tiny_root, tmp_path, capsys):
+    folder = tmp_path / "r"
+    assert main(["train", "--data", str(tiny_root), "--folder", str(folder), "--epochs", "1", "--model", "ast"]) == 0
+    assert Detector.load(folder).model.config.model == "ast"
+    assert main(["train", "--data", str(tiny_root), "--model", "timm:mobilenetv3_huge"]) == 2
+    assert "timm has no model called 'mobilenetv3_huge'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--epochs", "--batch-size"])

@@ -30,7 +30,9 @@ OPTIONAL = (  # what `predict` does without, on wav
     "rich",
     "rich_argparse",
     "shtab",
+    "timm",
     "torchcodec",
+    "transformers",
 )
 
 

@@ -52,7 +52,8 @@ def train(options) -> int:
     from dfa_utils.train import fit
 
     manifest = _scan(options.data)
-    config = replace(Config(learning_rate=options.learning_rate, seed=options.seed), **_sizes(options, manifest))
+    config = Config(model=options.model, learning_rate=options.learning_rate, seed=options.seed)
+    config = replace(config, **_sizes(options, manifest))
     run = fit(config, manifest, options.folder)
     best = run.epochs[run.best]
     say(f"{run.folder}: epoch {best['epoch']} of {len(run.epochs)} is best, validation EER {best['eer']:.1%}")

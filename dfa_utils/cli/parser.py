@@ -104,10 +104,17 @@ def _train(adder) -> None:
         "train a detector; a stopped run goes on where it was",
         ["--data data/toy --folder runs/mine"],
         commands.train,
-        "It learns on training, and the epoch with the lowest EER on validation is kept. testing is not touched.",
+        "It learns on training, and the epoch with the lowest loss on validation is kept. testing is not touched.",
     )
     command.add_argument("--data", required=True, metavar="ROOT", help=DATA)
     command.add_argument("--folder", help="where checkpoints go (default: below $DFA_RUNS or runs/)")
+    command.add_argument(
+        "--model",
+        default=defaults.model,
+        metavar="NAME",
+        help="cnn, ast (a small spectrogram transformer), conformer, statistics, or timm:NAME of a model in timm; "
+        "those with attention want --learning-rate 5e-4 (default: cnn)",
+    )
     command.add_argument("--epochs", type=int, help="passes over the training split (default: by its size)")
     command.add_argument("--batch-size", type=int, help="clips a step (default: by the size of the training split)")
     command.add_argument("--learning-rate", type=float, default=defaults.learning_rate)

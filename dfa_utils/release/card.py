@@ -10,10 +10,9 @@ import pandas as pd
 from dfa_utils import metrics
 from dfa_utils.analysis.calibrate import logit
 from dfa_utils.checkpoint import SHIPPED
-from dfa_utils.evaluation import by_condition, clusters_of, eer_interval, load_scores, parts_of, summarise
+from dfa_utils.evaluation import by_condition, eer_interval, load_scores, parts_of, summarise
 from dfa_utils.inference import Detector
-from dfa_utils.intervals import clustered_interval
-from dfa_utils.release.compare import finished_columns, mean_rate, read_table, summary
+from dfa_utils.release.compare import finished_columns, interval_over_seeds, mean_rate, read_table, summary
 from dfa_utils.release.kinds import draw, missed_by_kind
 from dfa_utils.support.files import write_atomically
 
@@ -129,13 +128,7 @@ def left_out(scores: pd.DataFrame) -> pd.DataFrame:
     table, columns = {}, finished_columns(scores)
     for recipe, part in summary(scores).iterrows():
         seeds = scores[columns[recipe]]  # [N, seeds]
-
-        def rate(_, drawn, seeds=seeds) -> float:
-            """Mean EER over the seeds of the drawn rows."""
-            rows = drawn.astype(int)
-            return np.mean([mean_rate(scores.iloc[rows], seeds[name].iloc[rows]) for name in seeds])
-
-        low, high = clustered_interval(rate, scores.label, np.arange(len(scores)), clusters_of(scores), n=200)
+        low, high = interval_over_seeds(scores, seeds)
         averaged = mean_rate(scores, logit(seeds).mean(axis=1))
         table[recipe] = {"eer": part.eer, "low": low, "high": high, "best": part.low, "worst": part.high}
         table[recipe] |= {"averaged": averaged, "damaged": part.damaged, "seeds": part.seeds}

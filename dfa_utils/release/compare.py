@@ -21,8 +21,9 @@ from dfa_utils.analysis.robustness import UNDECIDED, score_conditions
 from dfa_utils.backends.ensemble import Ensemble
 from dfa_utils.checkpoint import load_checkpoint, runs_folder
 from dfa_utils.dataset import scan
-from dfa_utils.evaluation import score_clips
+from dfa_utils.evaluation import clusters_of, score_clips
 from dfa_utils.inference import Detector
+from dfa_utils.intervals import clustered_interval
 from dfa_utils.release.recipes import RECIPES
 from dfa_utils.support.files import write_atomically
 
@@ -131,6 +132,17 @@ def mean_rate(table: pd.DataFrame, scores) -> float:
     """Mean over the folds of the EER of `scores` [N]; a fold that has one class alone has no say."""
     folds = table.assign(score=np.asarray(scores)).groupby("fold")
     return float(np.mean([metrics.eer_rate(f.label, f.score) for _, f in folds if f.label.nunique() == 2]))
+
+
+def interval_over_seeds(table: pd.DataFrame, seeds: pd.DataFrame) -> tuple[float, float]:
+    """95 % interval, by speaker and system, of the mean over `seeds` [N, seeds] of what `mean_rate` gives."""
+
+    def rate(_, drawn) -> float:
+        """The mean of the drawn rows."""
+        rows = drawn.astype(int)
+        return float(np.mean([mean_rate(table.iloc[rows], seeds[name].iloc[rows]) for name in seeds]))
+
+    return clustered_interval(rate, table.label, np.arange(len(table)), clusters_of(table), n=200)
 
 
 def names_of(manifest: pd.DataFrame, root: Path) -> list[str]:
