@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 NODE_MODULES := site/node_modules/.package-lock.json
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 SAMPLES := data/toy/testing/real/voice15-005.wav data/toy/testing/fake/voice16-019.wav
-EXECUTE := $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.record_timing=False
+EXECUTE := $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.record_timing=False --KernelManager.transport=ipc
 export TQDM_DISABLE := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export DFA_WIDGETS := off
@@ -17,6 +17,7 @@ unexport DFA_DATA
 .DEFAULT_GOAL := run
 
 $(READY): requirements.txt pyproject.toml
+	@echo "Installing into $(VENV): about 3 minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
@@ -33,6 +34,7 @@ run: $(READY)
 	$(BIN)/jupyter nbconvert --log-level=ERROR --to html build/*.ipynb
 	$(BIN)/python -m dfa_utils predict --checkpoint $(DFA_RUNS) $(SAMPLES)
 	@echo "Executed notebooks and their HTML pages: $(CURDIR)/build"
+	@echo "In each new terminal first: source .venv/bin/activate"
 
 test: export DFA_RUNS := $(CURDIR)/build/test-runs
 test: export OMP_NUM_THREADS := 1

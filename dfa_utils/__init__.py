@@ -12,8 +12,8 @@ try:
 except ModuleNotFoundError as error:
     if find_spec("torch") or not find_spec("onnxruntime"):  # without torch, onnxruntime can score exported detectors
         raise ImportError(
-            f"{error.name} is not installed for {sys.executable}. Activate the project's environment (source "
-            ".venv/bin/activate), or install what README.md says"
+            f"{error.name} is not installed for {sys.executable}. In each new terminal, activate the project's "
+            "environment first: source .venv/bin/activate (`make run` in the project's folder makes it)"
         ) from error
 except (ImportError, OSError, RuntimeError) as error:
     raise ImportError(

@@ -177,8 +177,8 @@ def _decode_with_ffmpeg(path: Path) -> Iterator[tuple[np.ndarray, int]]:
         yield from _torchcodec_blocks(path)
     except (RuntimeError, ValueError) as error:
         raise AudioError(
-            f"{path}: neither libsndfile nor FFmpeg finds audio in it; it is damaged or something else under an "
-            "audio name: open it in a player, or convert it to wav"
+            f"{path}: neither libsndfile nor FFmpeg finds audio in it; it is damaged, or no audio file: "
+            "open it in a player, or convert it to wav"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from dfa_utils.models import build_model
 from dfa_utils.support.figures import CheckpointError, check_figures
 from dfa_utils.support.files import write_atomically
 
+log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "weights" / "detector.safetensors"
 FORMAT = "1"  # of the header; counts up when an older version cannot read it any more
 TRAINING_STATE = "optimizer."  # tensors under this prefix belong to the training loop, not to the detector
@@ -167,9 +169,23 @@ def find_checkpoint(path) -> Path:
     if not found:
         raise CheckpointError(
             f"{path}: no checkpoint there. Train one: python -m dfa_utils train --data ROOT, or run "
-            "notebooks/03_train_cnn.ipynb; then give its folder"
+            "notebooks/03_train_cnn.ipynb; then give its folder. Without a checkpoint, the released detector answers"
         )
     return max(found, key=lambda file: file.stat().st_mtime_ns)
+
+
+def newest_run(data: str, folder=None) -> Path | None:
+    """The newest run, finished or not, that was trained on the data with this fingerprint, or None."""
+    found = [path for path in Path(folder or runs_folder()).glob("*/best.safetensors") if _data_of(path) == data]
+    return max(found, key=lambda p: p.stat().st_mtime_ns).parent if found else None
+
+
+def _data_of(path: Path) -> str | None:
+    try:
+        return json.loads(read_tensors(path)[0]["info"]).get("data")
+    except CheckpointError as error:
+        log.warning("passed over: %s", error)
+        return None
 
 
 def flatten_state(state: dict) -> tuple[dict[str, torch.Tensor], list]:

@@ -16,8 +16,11 @@ from dfa_utils.audio import AudioError, fit_length
 from dfa_utils.config import Config
 from dfa_utils.datasets.cache import open_clip
 from dfa_utils.datasets.layouts import CLASSES, LAYOUT, SPLITS, DataError, read
+from dfa_utils.datasets.walk import folders_in
 from dfa_utils.support.parallel import map_in_threads
 from dfa_utils.windows import find_sounds, is_silent
+
+SHOWN = 8  # folders that an error names at most
 
 
 def scan(root, check: bool = True, splits: tuple[str, ...] | None = SPLITS) -> pd.DataFrame:
@@ -141,8 +144,17 @@ def _refuse_gaps(manifest: pd.DataFrame, root: Path, splits: tuple[str, ...] | N
     gaps = [(split, label) for split in splits or () for label in (0, 1) if (split, label) not in present]
     if gaps:
         split, label = gaps[0]
-        cure = f"; or ask only for what is there: scan(root, splits={whole})" if whole else ""
-        raise DataError(f"{root}: no usable {CLASSES[label]} clip for {split}; expected {LAYOUT}{cure}")
+        cure = f". In Python you can ask only for what is there: scan(root, splits={whole})" if whole else ""
+        raise DataError(
+            f"{root}: no usable {CLASSES[label]} clip for {split}; found {_folders(root)}; expected {LAYOUT}{cure}"
+        )
+
+
+def _folders(root: Path) -> str:
+    """The first folders two levels below `root`, for an error."""
+    outer_folders = folders_in(root) if root.is_dir() else []
+    names = [f"{outer.name}/{inner.name}" for outer in outer_folders for inner in folders_in(outer)]
+    return ", ".join(names[:SHOWN] + ["..."] * (len(names) > SHOWN)) or "no folder in a folder"
 
 
 def _drop_unusable(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -63,14 +63,17 @@ def summarise(scores: pd.DataFrame, threshold: float) -> Evaluation:
 def eer_interval(part: pd.DataFrame) -> tuple[float, float]:
     """95 % interval of the EER of a table with label and score: the one rule of the project.
 
-    Drawn by speaker and by system where they are named (`clusters_of`), and never narrower than drawn by clip. NaN
+    Drawn by speaker and by system where they are named (`clusters_of`), and never narrower than drawn by clip, nor than
+    Wilson's (1927) for as many clips as the smaller class has: a bootstrap of no error at all would leave no doubt. NaN
     where a class has a single clip.
     """
-    if part.label.value_counts().min() < 2:
+    fewest = part.label.value_counts().min()
+    if fewest < 2:
         return np.nan, np.nan
     clusters, by_clip = clusters_of(part), np.full(len(part), "")
     drawn_by = [by_clip, clusters] if clusters.any(axis=None) else [by_clip]
     bounds = [clustered_interval(metrics.eer_rate, part.label, part.score, by, n=500) for by in drawn_by]
+    bounds.append(_wilson(round(metrics.eer_rate(part.label, part.score) * fewest), fewest))
     return min(low for low, _ in bounds), max(high for _, high in bounds)
 
 
@@ -135,11 +138,16 @@ def load_scores(path) -> tuple[pd.DataFrame, float]:
 
 
 def _condition(part: pd.DataFrame, threshold: float) -> tuple[int, float, float, float]:
+    wrong = int(((part.score >= threshold) != (part.label == 1)).sum())
+    return len(part), wrong / len(part), *_wilson(wrong, len(part))
+
+
+def _wilson(wrong: int, clips: int) -> tuple[float, float]:
+    """95 % interval of the share of wrong answers, clips taken as independent."""
     from scipy.stats import binomtest
 
-    wrong = int(((part.score >= threshold) != (part.label == 1)).sum())
-    interval = binomtest(wrong, len(part)).proportion_ci(method="wilson")
-    return len(part), wrong / len(part), interval.low, interval.high
+    interval = binomtest(wrong, clips).proportion_ci(method="wilson")
+    return interval.low, interval.high
 
 
 def _figures(part: pd.DataFrame, threshold: float) -> dict[str, float]:

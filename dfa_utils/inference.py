@@ -45,14 +45,17 @@ class Prediction:
         return "fake" if self.score >= self.threshold else "real"
 
     def __str__(self) -> str:
-        why = f"score {self.score:.4f} {'>=' if self.score >= self.threshold else '<'} threshold {self.threshold:.4f}"
-        if self.reason:
-            why = self.reason
-        elif self.label == "uncertain":
-            why = "score {:.4f} lies from {:.4f} to {:.4f}, where errors are frequent".format(
-                self.score, *self.uncertain
-            )
-        return f"{self.path}: {self.label} ({why}, {self.seconds:.2f} s)"
+        return f"{self.path}: {self.label} ({self.reason or self._comparison()}, {self.seconds:.2f} s)"
+
+    def _comparison(self) -> str:
+        """The score, and the bound that decided."""
+        below, above = self.uncertain or (self.threshold, self.threshold)
+        if self.label == "uncertain":
+            return f"score {self.score:.4f} lies from {below:.4f} to {above:.4f}, where errors are frequent"
+        word = " threshold" if not self.uncertain else ""
+        return f"score {self.score:.4f} " + (
+            f">={word} {above:.4f}" if self.label == "fake" else f"<{word} {below:.4f}"
+        )
 
     __repr__ = __str__  # not the scores of all windows
 

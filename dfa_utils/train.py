@@ -5,7 +5,6 @@ to the last bit, on a GPU up to the order in which its kernels add.
 """
 
 import json
-import logging
 import math
 import warnings
 from dataclasses import dataclass, field
@@ -41,7 +40,6 @@ from dfa_utils.models import build_model
 from dfa_utils.support.files import write_atomically
 from dfa_utils.support.parallel import progress_bar
 
-log = logging.getLogger(__name__)
 WARM_UP = 0.3  # share of the steps in which the learning rate rises
 NORM_BATCHES = 10  # training batches of which batch norm's averages are taken after each epoch
 
@@ -236,17 +234,3 @@ def _has_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return device.type == "cpu" and bool(able.get("amx_bf16"))
-
-
-def newest_run(data: str, folder=None) -> Path | None:
-    """The newest run, finished or not, that was trained on the data with this fingerprint, or None."""
-    found = [path for path in Path(folder or runs_folder()).glob("*/best.safetensors") if _data_of(path) == data]
-    return max(found, key=lambda p: p.stat().st_mtime_ns).parent if found else None
-
-
-def _data_of(path: Path) -> str | None:
-    try:
-        return json.loads(read_tensors(path)[0]["info"]).get("data")
-    except CheckpointError as error:
-        log.warning("passed over: %s", error)
-        return None

@@ -1,7 +1,7 @@
 """Build the page that judges recordings in the browser: python site/build.py [FOLDER] (default: build/site).
 
 The folder holds the page, the released detector as an ONNX graph, onnxruntime-web and some examples. Any static host
-serves it, GitHub Pages as well as `python -m http.server --directory build/site`. It needs `npm ci --prefix site` once.
+serves it, GitHub Pages as well as `python -m http.server`. It needs `npm ci --prefix site` once.
 """
 
 import csv
@@ -50,7 +50,9 @@ def main(arguments: list[str]) -> int:
     files = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
     size, packed = sum(map(len, files)), sum(len(gzip.compress(content)) for content in files)
     sizes = f"{size / 1e6:.1f} MB, {packed / 1e6:.1f} MB compressed"
-    print(f"{folder}: {sizes}; look at it with: python -m http.server --directory {folder}")
+    print(
+        f"{folder}: {sizes}; look at it with: python -m http.server --bind 127.0.0.1 --directory {folder}, then open http://localhost:8000"
+    )
     return 0
 
 

@@ -60,6 +60,17 @@ def test_what_is_missing_is_named(tiny_root, tmp_path):
     shutil.rmtree(tmp_path / "a" / "validation" / "fake")
     with pytest.raises(DataError, match="no usable fake clip for validation"):
         scan(tmp_path / "a")
+    (tmp_path / "a" / "training" / "real").rename(tmp_path / "a" / "training" / "human")
+    with pytest.raises(DataError, match=r"no usable real clip for training; found testing/fake, .* training/human"):
+        scan(tmp_path / "a")
+
+
+def test_classes_around_the_splits_are_told_the_other_way_round(tiny_root, tmp_path):
+    for label in ("real", "fake"):
+        for split in ("training", "validation", "testing"):
+            shutil.copytree(tiny_root / split / label, tmp_path / label / split / label)
+    with pytest.raises(DataError, match="put real and fake into each split"):
+        scan(tmp_path)
 
 
 def test_unusable_files_are_left_out_and_named(tiny_root, tmp_path):

@@ -292,7 +292,7 @@ def test_the_gallery_shows_every_notebook(site):
 def test_the_readme_is_short_and_its_figures_are_those_of_the_card():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) <= 80
-    error, low, high = re.search(r"equal error rate is ([\d.]+) % \[([\d.]+), ([\d.]+)\]", readme).groups()
+    error, low, high = re.search(r"is ([\d.]+) %, 95 % interval ([\d.]+) to ([\d.]+)", readme).groups()
     card = (ROOT / "dfa_utils" / "weights" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"| testing | {error}% | {low}% | {high}% |" in card
 

@@ -143,3 +143,11 @@ def test_the_paragraph_says_what_was_tested_and_how_sure_it_is(scores):
         for word in ("abc", "def", "50 real clips (speakers not named)", "1 system)", "0.500", "bootstrap by clip")
     )
     assert f"{row.eer:.1%} (95 % interval [{row.eer_low:.1%}, {row.eer_high:.1%}]" in text
+
+
+@pytest.mark.parametrize(("clips", "bound"), [(6, 0.390), (40, 0.0876), (400, 0.0095)])
+def test_no_error_among_few_clips_leaves_doubt(clips, bound):
+    labels = np.repeat([0, 1], clips)
+    low, high = evaluation.eer_interval(pd.DataFrame({"label": labels, "score": labels * 0.8 + 0.1}))
+    assert low == 0
+    assert high == pytest.approx(bound, abs=1e-3)  # Wilson's for 0 of n is z^2 / (n + z^2), z = 1.96

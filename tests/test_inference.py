@@ -154,11 +154,19 @@ def test_a_tensor_is_as_good_as_an_array(detector):
         detector.predict(torch.zeros(100, dtype=torch.int16))
 
 
-@pytest.mark.parametrize(("score", "label"), [(0.1, "real"), (0.2, "uncertain"), (0.5, "uncertain"), (0.6, "fake")])
-def test_between_the_bounds_the_answer_is_uncertain(score, label):
-    said = Prediction("a.wav", score, 0.4, 2.0, np.zeros(1), np.array([score]), (0.2, 0.6))
-    assert said.label == label
-    assert label in str(said)
+@pytest.mark.parametrize(
+    ("score", "band", "words"),
+    [
+        (0.1, (0.2, 0.6), "real (score 0.1000 < 0.2000, 2.00 s)"),
+        (0.2, (0.2, 0.6), "uncertain (score 0.2000 lies from 0.2000 to 0.6000, where errors are frequent, 2.00 s)"),
+        (0.3, (0.2, 0.6), "uncertain (score 0.3000 lies from 0.2000 to 0.6000, where errors are frequent, 2.00 s)"),
+        (0.6, (0.2, 0.6), "fake (score 0.6000 >= 0.6000, 2.00 s)"),
+        (0.1, None, "real (score 0.1000 < threshold 0.5000, 2.00 s)"),
+        (0.5, None, "fake (score 0.5000 >= threshold 0.5000, 2.00 s)"),
+    ],
+)
+def test_an_answer_names_the_bound_that_decided(score, band, words):
+    assert str(Prediction("a.wav", score, 0.5, 2.0, np.zeros(1), np.array([score]), band)) == f"a.wav: {words}"
 
 
 def test_batches_across_files_change_nothing(detector, clips):

@@ -1,4 +1,5 @@
 import csv
+import shutil
 import subprocess
 import sys
 
@@ -40,6 +41,12 @@ def test_train_writes_a_run_and_says_where(tiny_root, tmp_path, capsys):
     assert main(["train", "--data", str(tiny_root), "--folder", str(tmp_path / "r"), "--epochs", "1"]) == 0
     assert str(tmp_path / "r") in capsys.readouterr().out
     assert (tmp_path / "r" / "best.safetensors").exists()
+
+
+def test_train_needs_no_testing_split(tiny_root, tmp_path):
+    for split in ("training", "validation"):
+        shutil.copytree(tiny_root / split, tmp_path / "data" / split)
+    assert main(["train", "--data", str(tmp_path / "data"), "--folder", str(tmp_path / "r"), "--epochs", "1"]) == 0
 
 
 def test_train_takes_another_model(tiny_root, tmp_path, capsys):

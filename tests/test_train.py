@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import save_file
 
 from dfa_utils import checkpoint, metrics, train
-from dfa_utils.checkpoint import CheckpointError, load_checkpoint, read_tensors
+from dfa_utils.checkpoint import CheckpointError, load_checkpoint, newest_run, read_tensors
 from dfa_utils.dataset import fingerprint
 from dfa_utils.evaluation import score_clips
 from dfa_utils.features import standardise
 from dfa_utils.inference import Detector
-from dfa_utils.train import Trainer, fit, newest_run
+from dfa_utils.train import Trainer, fit
 
 SCRIPT = "import sys; from dfa_utils import Config, fit, scan; " \
          "fit(Config.from_json(sys.argv[1]), scan(sys.argv[2]), sys.argv[3])"  # fmt: skip

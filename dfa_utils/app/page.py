@@ -54,7 +54,7 @@ def settings() -> dict:
 
 def serve(checkpoint=None, host: str = "127.0.0.1", port: int = 7860) -> None:
     """Serve the page until it is stopped. Raises what `build` raises, and OSError where the port is taken."""
-    build(checkpoint).launch(server_name=host, server_port=port, **settings())
+    build(checkpoint).launch(server_name=host, server_port=port, quiet=True, **settings())
 
 
 def _answer_and_forget(detector: Detector, cache: Path, path: str | None) -> str:

@@ -51,7 +51,7 @@ def train(options) -> int:
     """`train`: fit a detector on ROOT and say where it lies."""
     from dfa_utils.train import fit
 
-    manifest = _scan(options.data)
+    manifest = _scan(options.data, splits=("training", "validation"))
     config = Config(model=options.model, learning_rate=options.learning_rate, seed=options.seed)
     config = replace(config, **_sizes(options, manifest))
     run = fit(config, manifest, options.folder)
@@ -122,6 +122,7 @@ def app(options) -> int:
     """`app`: serve the page until it is stopped."""
     from dfa_utils.app import serve
 
+    say(f"open http://{options.host}:{options.port} in a browser; Ctrl+C stops it")
     serve(options.checkpoint, options.host, options.port)
     return 0
 

@@ -73,6 +73,8 @@ def read(root) -> pd.DataFrame:
     found = find_sets(root)
     if not found:
         raise DataError(f"{root}: no folder called training, validation or testing in it; expected {LAYOUT}")
+    if {home.name.lower() for _, home in found} & {*CLASSES}:
+        raise DataError(f"{root}: put real and fake into each split, not around the splits; expected {LAYOUT}")
     if len(found) > 1:
         named = "; ".join(f"{home} ({reader.name})" for reader, home in found)
         raise DataError(f"{root}: {len(found)} data sets side by side; name one of them: {named}")

@@ -1,7 +1,7 @@
 """What the notebooks need around the lesson: data, players, detectors to work with, widgets."""
 
 from dfa_utils.notebook.data import banner, class_names, data_root, is_toy
-from dfa_utils.notebook.detectors import detector_for, introduce, run_on
+from dfa_utils.notebook.detectors import introduce, run_on
 from dfa_utils.notebook.sound import human_sentence, player
 from dfa_utils.notebook.widgets import ask, explore, listening_test
 
@@ -10,7 +10,6 @@ __all__ = [
     "banner",
     "class_names",
     "data_root",
-    "detector_for",
     "explore",
     "human_sentence",
     "introduce",

@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import Markdown
 
+from dfa_utils.checkpoint import newest_run
 from dfa_utils.config import Config
 from dfa_utils.dataset import fingerprint
 from dfa_utils.inference import Detector
-from dfa_utils.notebook.data import is_toy
-from dfa_utils.train import fit, newest_run
+from dfa_utils.train import fit
 
 
 def run_on(manifest: pd.DataFrame) -> tuple[Path, str]:
@@ -20,14 +20,6 @@ def run_on(manifest: pd.DataFrame) -> tuple[Path, str]:
     config = Config().scaled_to(int((manifest.split == "training").sum()))
     run = fit(config, manifest).folder
     return run, f"No detector had been trained on this data set, so one was trained just now: `{run.name}`."
-
-
-def detector_for(manifest: pd.DataFrame) -> tuple[Detector, str]:
-    """The detector that ships with the package, or on the toy data that of `run_on`; and which of them it is."""
-    if not is_toy(manifest):
-        return Detector.load(), "The detector that ships with `dfa_utils`."
-    run, sentence = run_on(manifest)
-    return Detector.load(run), sentence
 
 
 def introduce(detector: Detector, which: str) -> Markdown:
