@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from dfa_utils import Config, Detector, build_model, fit
+from dfa_utils.analysis.explain import occlusion_by_band
+from dfa_utils.analysis.export import export_onnx
 from dfa_utils.backends.borrowed import frozen_tensors, groups_by_layer, hash_of
 from dfa_utils.checkpoint import CheckpointError, fingerprint_of, load_checkpoint, save_checkpoint
 
@@ -256,6 +258,25 @@ def test_elsewhere_a_checkpoint_needs_no_package_that_its_model_does_not(name, t
     else:
         assert done.returncode == 0, done.stderr
         assert f"{file}: " in done.stdout
+
+
+@pytest.mark.parametrize("name", [*TOKENS, TIMM])
+def test_an_exported_model_says_the_same(name, tmp_path):
+    save_checkpoint(tmp_path / "a.safetensors", build_model(name, Config(**SMALL)), {})
+    detector, wave = Detector.load(tmp_path / "a.safetensors"), waveforms(1, 3.5)[0].numpy()
+    exported = Detector.load(export_onnx(detector, tmp_path / "a.onnx"))
+    assert exported.predict(wave, RATE).scores == pytest.approx(detector.predict(wave, RATE).scores, abs=1e-5)
+
+
+def test_what_cannot_be_exported_or_explained_says_so(speech_folders, tmp_path):
+    stretching = Detector(build_model("timm:vit_tiny_patch16_224", Config(**SMALL)), {}, Detector.load().speech)
+    with pytest.raises(ValueError, match=r"ONNX lacks what this model does: .*upsample_bicubic"):
+        export_onnx(stretching, tmp_path / "a.onnx")
+    listening = build_model("wav2vec2", Config(borrowed=speech_folders["wav2vec2"]))
+    with pytest.raises(ValueError, match="wav2vec2 reads waveforms"):
+        export_onnx(Detector(listening, {}, Detector.load().speech), tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match="wav2vec2 reads waveforms"):
+        occlusion_by_band(listening, waveforms())
 
 
 def test_accumulated_batches_step_as_one(tiny_manifest, tiny_config, tmp_path):

@@ -65,14 +65,14 @@ def chromium():
 
 
 @contextmanager
-def jupyter_lab(root):
+def jupyter_lab(root, data):
     """JupyterLab on the folder `root`, without the user's own settings: its address, to be completed by a path."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     token, log = secrets.token_hex(), root / "jupyter.log"
     own = {name: str(root / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
-    env = os.environ | own | {"JUPYTER_PLATFORM_DIRS": "1", "IPYTHONDIR": str(root / "ipython")}
+    env = os.environ | own | {"JUPYTER_PLATFORM_DIRS": "1", "IPYTHONDIR": str(root / "ipython"), "DFA_DATA": str(data)}
     env.pop("DFA_WIDGETS", None)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
     command += ["--ip=127.0.0.1", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
@@ -104,11 +104,11 @@ def wait_for(server, url, log):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(tmp_path_factory, few_clips):
     """A browser, the folder that JupyterLab shows, and its address."""
     browser_path, root = chromium(), tmp_path_factory.mktemp("lab")
     expect.set_options(timeout=1000 * PATIENCE)
-    with sync_playwright() as playwright, jupyter_lab(root) as address:
+    with sync_playwright() as playwright, jupyter_lab(root, few_clips) as address:
         browser = playwright.chromium.launch(executable_path=browser_path, args=SWITCHES)
         yield browser, root, address
         browser.close()

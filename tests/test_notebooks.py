@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ALL = [Requirement(line).name for line in requires("dfa-utils") if "extra ==" not in line]
 PAGE = "Deepfake_Audio_Detection"  # the whole game on one page
-NAMES = ["01_explore", "02_spectrograms", "03_train_cnn", "04_evaluate", "05_inference", "06_generalise", PAGE]
+NAMES = ["01_explore", "02_spectrograms", "03_train_cnn", "04_evaluate", "05_inference", "06_generalise",
+         "07_vision_models", PAGE]  # fmt: skip
 
 
 def cells(path, kind=None):

@@ -62,7 +62,9 @@ def randomisation_check(model: SpectrogramDetector, waveforms: torch.Tensor, see
     The random model is a fresh one of the same config. Adebayo et al. 2018, "Sanity checks for saliency maps".
     """
     maps = grad_cam(model, waveforms)
-    fresh = build_model(config=replace(model.config, seed=FRESH + seed)).to(next(model.parameters()).device)
+    fresh = build_model(config=replace(model.config, seed=FRESH + seed), borrow=False).to(
+        next(model.parameters()).device
+    )
     pairs = zip(maps.flatten(1), grad_cam(fresh, waveforms).flatten(1), strict=True)
     return float(np.nan_to_num([spearmanr(*pair).statistic for pair in pairs]).mean())  # NaN: a map is constant
 
@@ -119,6 +121,8 @@ def _prepare(model: SpectrogramDetector, waveforms: torch.Tensor) -> tuple[nn.Mo
 
     Raises ValueError for what is no detector with one spectrogram.
     """
+    if not getattr(model, "front_ends", True):
+        raise ValueError(f"{model.config.model} reads waveforms: there is no spectrogram on which to show what matters")
     if hasattr(model, "members") or model.config.views:
         raise ValueError(
             f"{type(model).__name__} sees several spectrograms, and only a detector with one can be explained: of an "

@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn.functional import conv1d, pad
+from torch.onnx import OnnxExporterError
 
 from dfa_utils.backends.ensemble import Ensemble, logit_of_fake
 from dfa_utils.backends.statistics import Statistics
 from dfa_utils.features import LogMel, standardise
 from dfa_utils.inference import Detector
-from dfa_utils.models import fuse_for_scoring
+from dfa_utils.models import WaveformDetector, fuse_for_scoring
 from dfa_utils.scoring.onnx import FORMAT, OUTPUTS, OnnxScorer
 from dfa_utils.support.files import write_atomically
 
@@ -45,6 +46,8 @@ def export_onnx(detector: Detector, path) -> Path:
         raise ValueError("the detector was exported already; give the checkpoint that it was made of")
     if detector.speech is None:
         raise ValueError("a detector is exported with its SpeechCheck: give one to Detector(model, info, speech)")
+    if isinstance(detector.model, WaveformDetector):
+        raise ValueError(f"{detector.model.config.model} reads waveforms; what reads a spectrogram can be exported")
     path, config = Path(path), detector.model.config
     if path.suffix != ".onnx":
         raise ValueError(f"{path}: the file's name must end in .onnx, by which it is known when it is loaded")
@@ -69,18 +72,13 @@ def _traced(graph: nn.Module, samples: int) -> bytes:
     """The graph as torch's exporter writes it, for any number of waveforms of any length."""
     dynamic = {"waveform": {0: "clips", 1: "samples"}} | {name: {0: "clips"} for name in ("score", *OUTPUTS)}
     file = io.BytesIO()
+    options = {"input_names": ["waveform"], "output_names": ["score", *OUTPUTS], "dynamic_axes": dynamic}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter: what it takes for constant is constant here
-        torch.onnx.export(
-            graph,
-            (torch.randn(2, samples),),
-            file,
-            input_names=["waveform"],
-            output_names=["score", *OUTPUTS],
-            dynamic_axes=dynamic,
-            opset_version=OPSET,
-            dynamo=False,
-        )
+        try:
+            torch.onnx.export(graph, (torch.randn(2, samples),), file, opset_version=OPSET, dynamo=False, **options)
+        except OnnxExporterError as error:
+            raise ValueError(f"ONNX lacks what this model does: {str(error).splitlines()[0]}") from error
     return file.getvalue()
 
 

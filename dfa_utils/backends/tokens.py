@@ -44,7 +44,7 @@ class PatchTransformer(nn.Module):
         x = self.embed(pad(spectrogram, (0, -frames % PATCH, 0, -bands % PATCH)))  # [B, width, rows, columns]
         x = x + _grid(*x.shape[1:], x.device)
         x = x.flatten(2).transpose(1, 2)  # [B, patches, width]
-        return torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
+        return torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
 
 
 class Conformer(nn.Module):

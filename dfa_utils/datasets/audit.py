@@ -22,7 +22,7 @@ CURES = {
     "rms_db": "normalise it",
     "peak_db": "normalise the level",
     "dc": "subtract the mean",
-    "seconds": "cut all clips to one length",
+    "seconds": "cut all clips to one length (ffmpeg -i IN -t 2 OUT)",
     "lead": "trim it from both classes",
     "trail": "trim it from both classes",
     "edge": "give both classes the same band (resample, low-pass)",

@@ -27,7 +27,7 @@ from dfa_utils.dataset import scan
 from dfa_utils.evaluation import load_scores, score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model, count_parameters
-from dfa_utils.release.compare import interval_over_seeds, mean_rate, names_of
+from dfa_utils.release.compare import interval_over_seeds, mean_rate, names_of, read_table
 from dfa_utils.release.recipes import PLAIN, augmented
 from dfa_utils.support.files import write_atomically
 
@@ -136,7 +136,7 @@ def comparison(folder=SHIPPED.parent) -> pd.DataFrame:
     it was trained. new: mean EER over the seeds on the reals of validation and its fakes by systems that training
     lacks; testing: that on testing; each with its 95 % interval by speaker and system (_low, _high).
     """
-    costs, scores = pd.read_csv(folder / "models.csv"), _read(folder / "model_scores.csv.gz")
+    costs, scores = read_table(folder / "models.csv"), read_table(folder / "model_scores.csv.gz")
     released, _ = load_scores(SHIPPED.parent / "scores.csv")
     scores = scores.merge(released[["path", "score"]].rename(columns={"score": RELEASED}), on="path")
     heard = scores.system.isin(released[released.split == "training"].system) & (scores.label == 1)
@@ -146,7 +146,7 @@ def comparison(folder=SHIPPED.parent) -> pd.DataFrame:
         macs=("macs", "first"),
         core_minutes=("core_seconds", lambda seconds: seconds.mean() / 60),
         clips_per_second=("clips_per_second", "first"),
-        seeds=("seed", "count"),
+        seeds=("seed", "size"),
     )
     for name, model in product(parts, rows.index):
         part, own = parts[name].assign(fold=0), [c for c in scores if c == model or c.rsplit(" ", 1)[0] == model]
@@ -155,8 +155,8 @@ def comparison(folder=SHIPPED.parent) -> pd.DataFrame:
     return rows.sort_values("new")
 
 
-def _read(path: Path, empty: pd.DataFrame | None = None) -> pd.DataFrame:
-    return pd.read_csv(path, keep_default_na=False) if empty is None or path.exists() else empty
+def _read(path: Path, empty: pd.DataFrame) -> pd.DataFrame:
+    return read_table(path) if path.exists() else empty
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:
