@@ -150,7 +150,7 @@ def plot_scores(labels, scores, threshold: float, title: str = "", names=NAMES, 
         ax.hist(scores[labels == label], bins, color=COLOURS[label], alpha=0.6, label=name)
     ax.axvline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.2f}")
     ax.set(xlabel="score = P(fake)", ylabel="clips", title=title)
-    ax.legend()
+    ax.legend(loc="upper center")  # where a good detector leaves room
     return ax
 
 

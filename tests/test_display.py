@@ -199,6 +199,8 @@ def test_one_class_alone_is_told_not_a_page(scored):
     scores, threshold = load_scores(scored)
     with pytest.raises(ValueError, match="both classes"):
         as_html(scores[scores.label == 0], threshold)
+    assert "No clip was judged wrongly" not in as_html(scores, threshold)
+    assert "No clip was judged wrongly" in as_html(scores.assign(score=0.8 * scores.label + 0.1), 0.5)
 
 
 def test_the_theme_loads_nothing_and_its_text_can_be_read_on_its_ground():

@@ -72,7 +72,7 @@ def as_html(scores: pd.DataFrame, threshold: float) -> str:
         section("Scores", *(_histogram(part, threshold, split) for split, part in parts.items())),
         section("Every threshold at once", _curves(parts)),
         *others,
-        section(f"Worst mistakes of {last}", column(_mistakes(parts[last], threshold))),
+        section(f"Worst mistakes of {last}", _mistakes(parts[last], threshold)),
     )
 
 
@@ -93,7 +93,8 @@ def paragraph(scores: pd.DataFrame, threshold: float, detector: str, data: str, 
         f"{data}: {row.n_real:.0f} real clips ({_named(part, 0, 'speaker')}) and {row.n_fake:.0f} fake ones "
         f"({_named(part, 1, 'system')}). With the threshold fixed on validation ({threshold:.3f}) the half total error "
         f"rate was {row.hter:.1%} (accuracy {row.accuracy:.1%}, F1 {row.f1:.1%}). The equal error rate was "
-        f"{row.eer:.1%} (95 % interval [{row.eer_low:.1%}, {row.eer_high:.1%}], bootstrap by {_drawn(part)}), "
+        f"{row.eer:.1%} (95 % interval [{row.eer_low:.1%}, {row.eer_high:.1%}], bootstrap by {_drawn(part)}, at least "
+        "Wilson's), "
         f"minDCF {row.min_dcf:.3f}, actDCF {row.act_dcf:.3f} (costs of ASVspoof 5) and Cllr "
         f"{row.cllr:.3f} bits (at best {row.min_cllr:.3f})."
     )
@@ -157,8 +158,10 @@ def _curves(parts: dict[str, pd.DataFrame]) -> str:
     return picture(lambda ax: plot_det(curves, ax), f"DET curves of {', '.join(parts)}: misses against false alarms")
 
 
-def _mistakes(part: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """The clips that are furthest on the wrong side, as text."""
+def _mistakes(part: pd.DataFrame, threshold: float) -> str:
+    """The clips that are furthest on the wrong side, as a table."""
     worst = worst_mistakes(part, threshold, n=10)
-    truth = worst.label.map({0: "real", 1: "fake"})
-    return pd.DataFrame({"truth": truth.to_numpy(), "score": worst.score.map("{:.3f}".format).to_numpy()}, worst.path)
+    if worst.empty:
+        return "<p>No clip was judged wrongly.</p>"
+    shown = {"truth": worst.label.map({0: "real", 1: "fake"}), "score": worst.score.map("{:.3f}".format)}
+    return column(pd.DataFrame(shown).set_axis(worst.path))
