@@ -214,7 +214,7 @@ def plot_over_time(prediction, window_seconds: float, ax: Axes | None = None) ->
         ax.plot(middle[part], prediction.scores[part], "o", color=COLOURS[label], label=f"window called {NAMES[label]}")
     ax.axhline(prediction.threshold, label=f"threshold {prediction.threshold:.2f}", **CHANCE)
     ax.set(xlabel="time (s)", ylabel="score = P(fake)", xlim=(0, prediction.seconds), ylim=(-0.05, 1.05))
-    ax.legend()
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)  # above the curve, which may go anywhere
     return ax
 
 
