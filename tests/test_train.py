@@ -205,7 +205,7 @@ def test_a_stop_before_any_write_is_mended(run, tiny_manifest, tiny_config, tmp_
 def test_training_figures_count_every_clip_drawn(tiny_manifest, tiny_config, tmp_path):
     fakes = tiny_manifest[(tiny_manifest.split == "training") & (tiny_manifest.label == 1)]
     trainer = Trainer(tiny_config, tiny_manifest.drop(fakes.index[:9]), tmp_path / "a", "data")
-    sizes = [len(trainer._step(waveforms, labels)[1]) for waveforms, labels in trainer.batches]
+    sizes = [len(trainer._learn(waveforms, labels, step=True)[1]) for waveforms, labels in trainer.batches]
     assert sum(sizes) == 24  # 12 reals, and 3 fakes drawn 4 times each
 
 

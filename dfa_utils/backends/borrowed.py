@@ -7,9 +7,7 @@ checkpoint: there stands where it came from, and its hash.
 """
 
 import hashlib
-import importlib
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import nn
@@ -29,7 +27,11 @@ class Timm(nn.Module):
 
     def __init__(self, config: Config, borrow: bool = True):
         super().__init__()
-        timm, name = _import("timm", config.model), config.model.removeprefix("timm:")
+        try:
+            import timm
+        except ModuleNotFoundError as error:
+            raise _missing("timm", config.model) from error
+        name = config.model.removeprefix("timm:")
         if not timm.is_model(name):
             like = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "see timm.list_models()"
             raise ValueError(f"timm has no model called {name!r}; like it: {like}")
@@ -166,7 +168,10 @@ def _pretrained(config: Config, borrow: bool) -> nn.Module:
             f"{config.model} needs the weights of somebody who trained it: set borrowed to a folder that "
             "save_pretrained wrote, or to a name on the Hugging Face hub"
         )
-    transformers = _import("transformers", config.model)
+    try:
+        import transformers
+    except ModuleNotFoundError as error:
+        raise _missing("transformers", config.model) from error
     try:
         if borrow:
             network = transformers.AutoModel.from_pretrained(
@@ -197,11 +202,8 @@ def _weights_of(borrowed: str, name: str) -> str:
     return str(file)
 
 
-def _import(package: str, model: str) -> ModuleType:
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise ImportError(f"the model {model!r} needs {package}: pip install {package}") from error
+def _missing(package: str, model: str) -> ImportError:
+    return ImportError(f"the model {model!r} needs {package}: pip install {package}")
 
 
 def _first_line(error: Exception) -> str:
