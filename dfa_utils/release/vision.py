@@ -37,6 +37,7 @@ MODELS = {
     "spectrogram transformer": replace(GENTLE, model="ast", width=96, depth=3),
     "conformer": replace(GENTLE, model="conformer", channels=(16, 16), width=64, depth=2),
     "MobileNetV3": replace(PLAIN, model="timm:mobilenetv3_small_050"),
+    "SE-ResNet-18": replace(PLAIN, model="timm:legacy_seresnet18"),
     "ViT tiny": replace(GENTLE, model="timm:vit_tiny_patch16_224"),
 }
 RELEASED = "released detector"
