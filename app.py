@@ -1,6 +1,6 @@
 """The page of `dfa_utils.app` as Hugging Face Spaces start it: python app.py."""
 
-from dfa_utils.app import build, settings
+from web.page import build, settings
 
 demo = build()
 

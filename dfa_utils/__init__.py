@@ -5,16 +5,14 @@
 
 import importlib
 import sys
-from importlib.util import find_spec
 
 try:
     import torchaudio  # noqa: F401
 except ModuleNotFoundError as error:
-    if find_spec("torch") or not find_spec("onnxruntime"):  # without torch, onnxruntime can score exported detectors
-        raise ImportError(
-            f"{error.name} is not installed for {sys.executable}. In each new terminal, activate the project's "
-            "environment first: source .venv/bin/activate (`make run` in the project's folder makes it)"
-        ) from error
+    raise ImportError(
+        f"{error.name} is not installed for {sys.executable}. In each new terminal, activate the project's environment "
+        "first: source .venv/bin/activate (`make run` in the project's folder makes it)"
+    ) from error
 except (ImportError, OSError, RuntimeError) as error:
     raise ImportError(
         f"torch and torchaudio do not fit together here ({error}). torchaudio 2.11 is its last release and needs torch "
@@ -26,7 +24,7 @@ _PUBLIC = {  # name: the module that it is imported from when it is first used, 
     "AudioError": "audio",
     "load_audio": "audio",
     "scan": "dataset",
-    "audit": "datasets.audit",
+    "audit": "auditing",
     "ClipDataset": "dataset",
     "LogMel": "features",
     "CNN": "models",

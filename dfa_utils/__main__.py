@@ -4,7 +4,7 @@ import os
 import sys
 
 from dfa_utils.cli.parser import parser
-from dfa_utils.support.parallel import this_process
+from dfa_utils.support import this_process
 
 STOPPED, CLOSED = 130, 141  # what a shell expects after Ctrl+C, and of a program whose reader has gone (| head)
 

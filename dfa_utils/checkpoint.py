@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
+import math
 import os
-from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -12,84 +12,77 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from dfa_utils.backends.borrowed import frozen_tensors, hash_of
-from dfa_utils.backends.ensemble import Ensemble
 from dfa_utils.config import Config
-from dfa_utils.models import build_model
-from dfa_utils.support.figures import CheckpointError, check_figures
-from dfa_utils.support.files import write_atomically
+from dfa_utils.models import Ensemble, build_model
+from dfa_utils.support import write_atomically
 
 log = logging.getLogger(__name__)
-SHIPPED = Path(__file__).parent / "weights" / "detector.safetensors"
-FORMAT = "1"  # of the header; counts up when an older version cannot read it any more
+RELEASED = Path(__file__).parent / "weights" / "detector.safetensors"
+FORMAT = 2  # of the header; counts up when an older version cannot read it any more
 TRAINING_STATE = "optimizer."  # tensors under this prefix belong to the training loop, not to the detector
-COMPUTED = "front_ends."  # tensors under this name follow from the config: they are not stored
+COMPUTED = "front_ends."  # tensors under this name (`SpectrogramDetector.front_ends`) follow from the config
+
+
+class CheckpointError(ValueError):
+    """A detector's file that cannot be used; the message names it and the cure."""
 
 
 def runs_folder() -> Path:
-    """Where training runs lie: $DFA_RUNS; else `runs` in the checkout around the current folder, or in the latter."""
+    """Where training runs go: $DFA_RUNS; else `runs` in the checkout around the current folder, or in the latter."""
     here = Path.cwd()
     home = next((p for p in [here, *here.parents] if (p / "dfa_utils" / "__init__.py").is_file()), here)
     return Path(os.environ.get("DFA_RUNS") or home / "runs")
 
 
-def save_checkpoint(path, model: nn.Module, info: dict, tensors: dict | None = None, compact: bool = False) -> None:
-    """Write model, config (of an ensemble all), `info` (what JSON can hold) and further `tensors` atomically.
-
-    With `compact`, a tensor of the model that half precision holds exactly (see `round_to_half`) is stored in it.
-    """
+def save_checkpoint(path, model: nn.Module, info: dict, tensors: dict | None = None) -> None:
+    """Write model, config (of an ensemble all), `info` (what JSON can hold) and further `tensors` atomically."""
     learnt = {name: value.detach().cpu().contiguous() for name, value in learnt_tensors(model).items()}
-    if compact:
-        learnt = {name: value.half() if _fits_half(value) else value for name, value in learnt.items()}
-    state = learnt | (tensors or {})
-    header = {"format": FORMAT, "config": model.config.to_json(), "info": json.dumps(info)}
-    if frozen := frozen_tensors(model):
-        header["borrowed"] = hash_of(frozen)
+    header = {"format": str(FORMAT), "config": model.config.to_json(), "info": json.dumps(info)}
     if isinstance(model, Ensemble):
         header["members"] = json.dumps([config.to_json() for config in configs_of(model)])
-    write_atomically(path, save(state, metadata=header))
-
-
-def round_to_half(model: nn.Module) -> None:
-    """Round what was learnt to half precision, in place; the model goes on computing in its own."""
-    for value in learnt_tensors(model).values():
-        if value.is_floating_point():
-            value.copy_(value.half())
+    write_atomically(path, save(learnt | (tensors or {}), metadata=header))
 
 
 def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
     """Read a detector, in evaluation mode on `device`, and its `info`.
 
-    `path` is a file, a run's folder (its best.safetensors) or a folder of runs (the newest). Raises CheckpointError.
+    `path` is a file, a run's folder (its best.safetensors) or a folder of runs (the newest). Raises CheckpointError,
+    and ImportError where the model needs a package that is not installed.
     """
     file = find_checkpoint(path)
     header, tensors = read_tensors(file)
     try:
         model, info = _build(header), json.loads(header["info"])
-        check_figures(info)
+        check_info(info)
         restore(model, tensors)
-        _check_borrowed(model, header)
     except ImportError as error:
         raise ImportError(f"{file}: {error}") from error
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        raise CheckpointError(
-            f"{file}: config and weights do not fit this version; train it again ({error})"
-        ) from error
+        raise CheckpointError(f"{file}: cannot be used by this version ({error}); train the detector again") from error
     return model.to(device).eval(), info
+
+
+def check_info(info: dict) -> None:
+    """ValueError unless the numbers that a verdict depends on, as far as they are there, make sense."""
+    slope, offset = info.get("calibration", (1.0, 0.0))
+    low, high = info.get("uncertain") or (0.0, 1.0)
+    numbers = slope, offset, low, high, info.get("threshold", 0.5), info.get("limit", 0.0)
+    if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers):
+        raise ValueError("calibration, threshold, limit and bounds of `uncertain` must be finite numbers")
+    if low > high:
+        raise ValueError(f"the bounds of `uncertain` must be in order, got {low} and {high}")
 
 
 def restore(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Put a checkpoint's tensors into a model made from its config; RuntimeError where they do not fit."""
     learnt = {name: value for name, value in tensors.items() if not name.startswith(TRAINING_STATE)}
-    kept = learnt_tensors(model)
-    fixed = {name: value for name, value in model.state_dict().items() if name not in kept}
-    model.load_state_dict(fixed | learnt)
+    computed = {name: value for name, value in model.state_dict().items() if COMPUTED in name}
+    model.load_state_dict(computed | learnt)
 
 
 def learnt_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors of a detector that neither follow from its config nor are borrowed and frozen, by name."""
-    frozen = frozen_tensors(model)
-    return {name: value for name, value in model.state_dict().items() if COMPUTED not in name and name not in frozen}
+    """The tensors of a detector that do not follow from its config, by name."""
+    return {name: value for name, value in model.state_dict().items() if COMPUTED not in name}
 
 
 def configs_of(model: nn.Module) -> list[Config]:
@@ -102,94 +95,67 @@ def fingerprint_of(model: nn.Module, figures: tuple) -> str:
 
     Hashed are the learnt tensors, the settings of every member that differ from their defaults, and the `figures`:
     calibration, threshold and bounds of `uncertain`; not what is computed from settings, which differs in the last bit
-    between processors, and not the check that there is speech.
+    between processors, and not the speech check.
     """
     digest = hashlib.sha256(repr(figures).encode())
     for config in configs_of(model):
-        changed = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
-        digest.update(repr(sorted(changed.items())).encode())
-    for name, value in sorted((learnt_tensors(model) | frozen_tensors(model)).items()):
+        digest.update(repr(sorted(config.changed.items())).encode())
+    for name, value in sorted(learnt_tensors(model).items()):
         digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
-def _fits_half(value: torch.Tensor) -> bool:
-    return value.is_floating_point() and torch.equal(value.half().to(value), value)
-
-
-def _build(header: dict[str, str]) -> nn.Module:
-    """The detector that a header describes, with fresh weights."""
-    if "members" in header:
-        return Ensemble([build_model(config=Config.from_json(text)) for text in json.loads(header["members"])])
-    config = Config.from_json(header["config"])
-    return build_model(config=config, borrow=config.frozen_layers > 0)
-
-
-def _check_borrowed(model: nn.Module, header: dict[str, str]) -> None:
-    """ValueError where the frozen weights, which lie elsewhere, are not those that the detector was trained on."""
-    frozen = frozen_tensors(model)
-    if frozen and hash_of(frozen) != header.get("borrowed"):
-        raise ValueError(f"the weights in {model.config.borrowed} are not those it was trained on; fetch them anew")
-
-
 def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     """Header and tensors of a checkpoint file; CheckpointError if it is damaged or not one of ours."""
+    header = read_header(file)
+    with safe_open(file, framework="pt") as content:
+        return header, {name: content.get_tensor(name).clone() for name in content.keys()}  # noqa: SIM118
+
+
+def read_header(file: Path) -> dict[str, str]:
+    """Format, config and info of a checkpoint file, without its tensors; raises as `read_tensors`."""
     try:
         with safe_open(file, framework="pt") as content:
             header = content.metadata() or {}
-            names = content.keys()
-            tensors = {name: content.get_tensor(name).clone() for name in names}
-    except (SafetensorError, OSError) as error:
+        if not all(isinstance(json.loads(header[name]), dict) for name in ("config", "info")):
+            raise ValueError("no settings in its header")
+        if int(header.get("format", 1)) > FORMAT:
+            raise CheckpointError(f"{file}: written by a newer version of dfa_utils; update the package")
+    except CheckpointError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{file}: damaged or not a safetensors file ({error}); copy it again or retrain"
+            f"{file}: damaged, or not a checkpoint of dfa_utils ({error}); copy it again or choose another file"
         ) from error
-    if not all(_is_object(header.get(name, "")) for name in ("config", "info")):
-        raise CheckpointError(
-            f"{file}: no settings in its header, so damaged or not written by dfa_utils; choose another file"
-        )
-    if header.get("format", FORMAT) != FORMAT:
-        raise CheckpointError(f"{file}: written by a newer version of dfa_utils; update the package")
-    return header, tensors
-
-
-def _is_object(text: str) -> bool:
-    """Whether it is JSON of names and values."""
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
+    return header
 
 
 def find_checkpoint(path) -> Path:
     """The checkpoint file that `path` stands for; CheckpointError, with the way to train one, if there is none."""
     path = Path(path)
+    if path.suffix == ".onnx":
+        raise CheckpointError(
+            f"{path}: an exported detector; judge with it by: python web/without_torch.py {path} FILES"
+        )
     if path.is_file():
         return path
     found = [*path.glob("best.safetensors"), *path.glob("*/best.safetensors")]
     if not found:
         raise CheckpointError(
             f"{path}: no checkpoint there. Train one: python -m dfa_utils train --data ROOT, or run "
-            "notebooks/03_train_cnn.ipynb; then give its folder. Without a checkpoint, the released detector answers"
+            "notebooks/03_train_cnn.ipynb; then give its folder. Without a checkpoint, the released detector is used"
         )
     return max(found, key=lambda file: file.stat().st_mtime_ns)
 
 
-def newest_run(data: str, folder=None) -> Path | None:
-    """The newest run, finished or not, that was trained on the data with this fingerprint, or None."""
-    found = [path for path in Path(folder or runs_folder()).glob("*/best.safetensors") if _data_of(path) == data]
+def newest_run(data: str, model: str = "cnn", folder=None) -> Path | None:
+    """The newest run, finished or not, of this kind of model on the data with this fingerprint, or None."""
+    found = [path for path in Path(folder or runs_folder()).glob("*/best.safetensors") if _is_of(path, data, model)]
     return max(found, key=lambda p: p.stat().st_mtime_ns).parent if found else None
 
 
-def _data_of(path: Path) -> str | None:
-    try:
-        return json.loads(read_tensors(path)[0]["info"]).get("data")
-    except CheckpointError as error:
-        log.warning("passed over: %s", error)
-        return None
-
-
 def flatten_state(state: dict) -> tuple[dict[str, torch.Tensor], list]:
-    """An optimizer's state as named tensors and its settings as what JSON can hold."""
+    """An optimizer's state as named tensors, and its settings as what JSON can hold."""
     tensors = {
         f"{TRAINING_STATE}{i}.{k}": v.cpu().contiguous().clone()
         for i, s in state["state"].items()
@@ -206,3 +172,20 @@ def unflatten_state(tensors: dict[str, torch.Tensor], groups: list) -> dict:
             index, key = name.removeprefix(TRAINING_STATE).split(".")
             state.setdefault(int(index), {})[key] = value
     return {"state": state, "param_groups": groups}
+
+
+def _build(header: dict[str, str]) -> nn.Module:
+    """The detector that a header describes, with fresh weights."""
+    if "members" in header:
+        configs = [Config.from_json(text) for text in json.loads(header["members"])]
+        return Ensemble([build_model(config=config, pretrained=False) for config in configs])
+    return build_model(config=Config.from_json(header["config"]), pretrained=False)
+
+
+def _is_of(path: Path, data: str, model: str) -> bool:
+    try:
+        header = read_header(path)
+    except CheckpointError as error:
+        log.warning("skipped: %s", error)
+        return False
+    return json.loads(header["info"]).get("data") == data and json.loads(header["config"]).get("model") == model

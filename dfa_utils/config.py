@@ -1,34 +1,28 @@
-"""Every setting of a detector, with its unit, in one frozen dataclass."""
+"""Every setting of a detector, with its unit and its range, in one frozen dataclass."""
 
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from numbers import Integral, Real
 
 SCALES = ("mel", "linear")
-CENTRES = ("clip", "band")
-AT_MOST = {  # beyond all use; a stranger's checkpoint could ask for more memory than there is
-    "sample_rate": 768_000,
-    "clip_seconds": 60,
-    "hop_seconds": 60,
-    "n_fft": 65_536,
-    "hop_length": 65_536,
-    "n_mels": 1_024,
-    "channels": 1_024,
-    "width": 2_048,
-    "depth": 64,
-    "heads": 64,
-    "layer_decay": 1,
-    "batch_size": 65_536,
-    "seed": 2**60,
-}
-MOST = 10**9  # of any other whole number
-LONGEST = 16  # channels, and views
-MOST_WEIGHTS = 2**25  # in all convolutions, and in all filter banks
-MAY_BE_ZERO = {"f_min", "dropout", "weight_decay", "seed", "augment", "mask_bands", "mask_frames", "frozen_layers"}
-VIEW = ("n_fft", "hop_length", "n_mels", "f_min", "f_max")  # what tells one of a detector's spectrograms from another
+MEANS = ("clip", "band")
+SPECTROGRAM = ("n_fft", "hop_length", "n_mels", "f_min", "f_max")  # the settings that tell one spectrogram from another
+MOST_ITEMS = 16  # channels, and extra spectrograms
+MOST_WEIGHTS = 2**25  # in all convolutions and in all filter banks; a hostile checkpoint could exhaust memory
+FORMER_NAMES = {"scale": "frequency_scale", "centre": "mean_subtraction", "views": "extra_spectrograms"}
+FORMER_NAMES |= {"borrowed": "pretrained"}  # what checkpoints of format 1 call these settings
+RETIRED = {"top_db": 80.0, "db_scale": 20.0, "gradient_norm": 1.0, "layer_decay": 1.0, "accumulate": 1}
+RETIRED |= {"recompute": False, "frozen_layers": 0}  # settings of older checkpoints, with the only value still read
+IGNORED = {"width", "depth", "heads"}  # settings of models that are gone, which every older checkpoint mentions
+LAST_READER = "7e0fb69"  # the last commit that reads checkpoints with other values, and of the models that are gone
+
+
+def within(default, least, most):
+    """A field of `Config` for a number, which `least` and `most` bound; whole numbers have whole defaults."""
+    return field(default=default, metadata={"range": (least, most)})
 
 
 @dataclass(frozen=True)
@@ -39,101 +33,86 @@ class Config:
     """
 
     # Waveform
-    sample_rate: int = 16_000  # Hz; every clip is resampled to it
-    clip_seconds: float = 2.0  # s; what the network looks at in one go (Fake-or-Real's for-rerec clips last 2 s)
-    hop_seconds: float = 1.0  # s; step between the windows of a longer file
+    sample_rate: int = within(16_000, 1, 768_000)  # Hz; every clip is resampled to it
+    clip_seconds: float = within(2.0, 1e-4, 60)  # s; length of a window (Fake-or-Real's for-rerec clips last 2 s)
+    hop_seconds: float = within(1.0, 1e-4, 60)  # s; step between the windows of a longer recording
 
     # Mel spectrogram
-    n_fft: int = 512  # samples; 32 ms, short enough for single glottal pulses of a low voice to show
-    hop_length: int = 160  # samples; 10 ms a frame
-    n_mels: int = 80  # bands
-    scale: str = "mel"  # how the bands lie: "mel" (Slaney), or "linear", which keeps the detail high up
-    f_min: float = 20.0  # Hz
-    f_max: float = 8_000.0  # Hz; vocoders leave much of their trace high up
-    top_db: float = 80.0  # dB; what lies further below a clip's loudest point is floored
-    db_scale: float = 20.0  # dB; divides the mean-free spectrogram, so that the network sees values of about 1
-    centre: str = "clip"  # whose mean is taken from it: the "clip"'s, or each "band"'s own, with which a channel goes
-    views: tuple[tuple[float, ...], ...] = ()  # further spectrograms, if the model takes them; each the values of VIEW
+    n_fft: int = within(512, 1, 65_536)  # samples; 32 ms resolve the single glottal pulses of a low voice
+    hop_length: int = within(160, 1, 65_536)  # samples; 10 ms per frame
+    n_mels: int = within(80, 1, 1_024)  # bands
+    frequency_scale: str = "mel"  # spacing of the bands: "mel" (Slaney), or "linear", which keeps high-frequency detail
+    f_min: float = within(20.0, 0, 384_000)  # Hz
+    f_max: float = within(8_000.0, 1e-3, 384_000)  # Hz; vocoders leave many of their traces at high frequencies
+    mean_subtraction: str = "clip"  # the mean of the "clip", or of each "band", which also removes the microphone
+    extra_spectrograms: tuple[tuple[float, ...], ...] = ()  # for models that take several; the values of SPECTROGRAM
 
     # Network
     model: str = "cnn"  # a name in dfa_utils.models.BACK_ENDS, or "timm:NAME"
     channels: tuple[int, ...] = (24, 32, 64, 96, 128)  # feature maps after the stem and after each block
-    dropout: float = 0.2  # share of features dropped before the last layer
-    width: int = 144  # numbers of a token, in the models that read tokens
-    depth: int = 4  # layers of these
-    heads: int = 4  # of attention in each; they share the width
-    borrowed: str = ""  # where a borrowed model's weights lie: a folder, a file, a name on the hub; "": start at random
-    frozen_layers: int = 0  # of a borrowed model, from the input on: they stay as they are
+    dropout: float = within(0.2, 0, 0.999)  # share of features that training drops before the last layer
+    pretrained: str = ""  # a .safetensors file of weights that a timm model starts from; "": random weights
 
     # Training
-    epochs: int = 12  # passes over the larger class
-    batch_size: int = 32  # clips, half of them real
-    learning_rate: float = 2e-3  # peak of the one-cycle schedule
-    layer_decay: float = 1.0  # each layer of a borrowed model learns so many times as fast as the one after it
-    accumulate: int = 1  # batches whose gradients make one step
-    recompute: bool = False  # inner values are computed again for the gradient: less memory, a third more time
-    weight_decay: float = 1e-2
-    gradient_norm: float = 1.0  # gradients are clipped to this length
-    patience: int = 12  # epochs without a lower validation loss, after the rate's peak, before training stops
-    seed: int = 0
+    epochs: int = within(12, 1, 10**6)  # passes over the larger class
+    batch_size: int = within(32, 2, 65_536)  # clips, half of them real
+    learning_rate: float = within(2e-3, 1e-12, 1e6)  # peak of the one-cycle schedule
+    weight_decay: float = within(1e-2, 0, 1e6)
+    patience: int = within(12, 1, 10**6)  # epochs without a lower validation loss before training stops
+    seed: int = within(0, 0, 2**60)
 
-    # What training clips go through
-    augment: tuple[tuple[str, float], ...] = ()  # (a name in effects.augment.AUGMENTATIONS, share of clips)
-    mask_bands: int = 0  # SpecAugment: bands that each of two masks hides at most
-    mask_frames: int = 0  # SpecAugment: frames that each of two masks hides at most
+    # Augmentation of training clips
+    augment: tuple[tuple[str, float], ...] = ()  # (a name in augment.AUGMENTATIONS, share of the clips)
+    mask_bands: int = within(0, 0, 1_024)  # SpecAugment: most bands that each of two masks hides
+    mask_frames: int = within(0, 0, 10**6)  # SpecAugment: most frames that each of two masks hides
 
     def __post_init__(self):
         object.__setattr__(self, "channels", tuple(self.channels))
         object.__setattr__(self, "augment", tuple((str(name), float(share)) for name, share in self.augment))
-        object.__setattr__(self, "views", tuple(map(tuple, self.views)))
-        for field in fields(self):
-            self._check(field.name, getattr(self, field.name), field.default)
+        object.__setattr__(self, "extra_spectrograms", tuple(map(tuple, self.extra_spectrograms)))
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if "range" in setting.metadata:
+                _check_number(setting.name, value, *setting.metadata["range"], isinstance(setting.default, int))
+            elif isinstance(setting.default, str) and not isinstance(value, str):
+                raise ValueError(f"{setting.name} must be a word, got {value!r}")
         for number in self.channels:
-            _check_number("channels", number, whole=True)
+            _check_number("channels", number, 1, 1_024, whole=True)
         for _, share in self.augment:
-            _check_number("augment", share, whole=False)
-        if not 1 <= len(self.channels) <= LONGEST:
-            raise ValueError(f"channels must be 1 to {LONGEST} numbers, got {len(self.channels)}")
-        if not self.f_min < self.f_max <= self.sample_rate / 2:
-            raise ValueError(f"f_max must lie above f_min and at or below {self.sample_rate / 2} Hz, got {self.f_max}")
-        if self.scale not in SCALES:
-            raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {self.scale!r}")
-        if self.centre not in CENTRES:
-            raise ValueError(f"centre must be one of {', '.join(CENTRES)}, got {self.centre!r}")
-        if min(self.clip_samples, self.hop_samples) < 1:
+            _check_number("augment", share, 0, 1e6, whole=False)
+        for message, holds in self._rules().items():
+            if not holds:
+                raise ValueError(message)
+        filters = sum(each.n_fft * each.n_mels for each in self.front_end_configs)  # checked as they are made
+        convolutions = sum(9 * c_in * c_out for c_in, c_out in pairwise(self.channels))
+        if max(filters, convolutions) > MOST_WEIGHTS:
             raise ValueError(
-                f"clip_seconds and hop_seconds must be a sample or more, got {self.clip_seconds}, {self.hop_seconds}"
-            )
-        if self.width % (2 * self.heads):
-            raise ValueError(f"width must be a multiple of twice the heads, got {self.width} and {self.heads} heads")
-        if self.batch_size % 2:
-            raise ValueError(f"batch_size must be even (half real, half fake), got {self.batch_size}")
-        if len(self.views) > LONGEST or any(len(view) != len(VIEW) for view in self.views):
-            raise ValueError(f"views must be up to {LONGEST} of ({', '.join(VIEW)}), got {self.views}")
-        filters = sum(view.n_fft * view.n_mels for view in self.spectrograms)  # each view is checked as it is made
-        weights = sum(9 * c_in * c_out for c_in, c_out in pairwise(self.channels))
-        tokens = 20 * self.depth * self.width**2
-        if max(filters, weights, tokens) > MOST_WEIGHTS:
-            raise ValueError(
-                f"channels, depth * width^2, or n_fft * n_mels of all views, make more than {MOST_WEIGHTS:,} weights"
+                f"channels, or n_fft * n_mels of all spectrograms, make more than {MOST_WEIGHTS:,} weights"
             )
 
-    @staticmethod
-    def _check(name, value, default):
-        """One field that is a word or a number, as its default says; tuples are checked number by number."""
-        if isinstance(default, str) and not isinstance(value, str):
-            raise ValueError(f"{name} must be a word, got {value!r}")
-        if isinstance(default, bool):
-            if not isinstance(value, bool):
-                raise ValueError(f"{name} must be True or False, got {value!r}")
-        elif isinstance(default, int | float):
-            _check_number(name, value, whole=isinstance(default, int))
+    def _rules(self) -> dict[str, bool]:
+        """What must hold beyond the range of single numbers, by the message for where it does not."""
+        nyquist, extra = self.sample_rate / 2, self.extra_spectrograms
+        ordered = self.f_min < self.f_max <= nyquist
+        complete = len(extra) <= MOST_ITEMS and all(len(values) == len(SPECTROGRAM) for values in extra)
+        scale, mean = self.frequency_scale, self.mean_subtraction
+        count, shortest = len(self.channels), min(self.clip_samples, self.hop_samples)
+        lengths = f"{self.clip_seconds}, {self.hop_seconds}"
+        return {
+            f"channels must be 1 to {MOST_ITEMS} numbers, got {count}": 1 <= count <= MOST_ITEMS,
+            f"f_max must be above f_min and at most {nyquist} Hz, got {self.f_max}": ordered,
+            f"frequency_scale must be one of {', '.join(SCALES)}, got {scale!r}": scale in SCALES,
+            f"mean_subtraction must be one of {', '.join(MEANS)}, got {mean!r}": mean in MEANS,
+            f"clip_seconds and hop_seconds must be at least one sample, got {lengths}": shortest > 0,
+            f"batch_size must be even (half real, half fake), got {self.batch_size}": self.batch_size % 2 == 0,
+            f"extra_spectrograms must be up to {MOST_ITEMS} of ({', '.join(SPECTROGRAM)}), got {extra}": complete,
+        }
 
     @property
-    def spectrograms(self) -> "list[Config]":
-        """The settings of each spectrogram that the detector sees, without further views."""
-        views = [dict(zip(VIEW, view, strict=True)) for view in self.views]
-        return [replace(self, views=(), **view) for view in [{}, *views]] if views else [self]
+    def front_end_configs(self) -> "list[Config]":
+        """The settings of each spectrogram that the detector sees, without extra spectrograms."""
+        extra = [dict(zip(SPECTROGRAM, values, strict=True)) for values in self.extra_spectrograms]
+        return [replace(self, extra_spectrograms=(), **values) for values in [{}, *extra]] if extra else [self]
 
     @property
     def clip_samples(self) -> int:
@@ -148,7 +127,7 @@ class Config:
     def scaled_to(self, n_clips: int) -> "Config":
         """The same settings with epochs and batch size that suit a training set of `n_clips` clips.
 
-        About 25,000 clip presentations, within 12 to 40 epochs: the fixture gets many short epochs, Fake-or-Real 12.
+        The network sees about 25,000 clips, in 12 to 40 epochs: the fixture gets many short epochs, Fake-or-Real 12.
         """
         epochs = min(40, max(12, round(25_000 / max(n_clips, 1))))
         return replace(self, epochs=epochs, batch_size=16 if n_clips < 500 else 32)
@@ -158,25 +137,38 @@ class Config:
         """Six hex digits that change with any setting."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:6]
 
+    @property
+    def changed(self) -> dict:
+        """The settings that differ from their defaults, by the names that format 1 of checkpoints has for them."""
+        former = {new: old for old, new in FORMER_NAMES.items()}
+        values = {
+            each.name: getattr(self, each.name) for each in fields(self) if getattr(self, each.name) != each.default
+        }
+        return {former.get(name, name): value for name, value in values.items()}
+
     def to_json(self) -> str:
         """All fields as one JSON object."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Config":
-        """The inverse of `to_json`; ValueError names fields that this version does not know."""
-        values = json.loads(text)
-        unknown = set(values) - {field.name for field in fields(cls)}
+        """The inverse of `to_json`, which also reads what older versions wrote.
+
+        Raises ValueError that names settings which this version does not know or can no longer follow.
+        """
+        values = {FORMER_NAMES.get(name, name): value for name, value in json.loads(text).items()}
+        retired = {name: values.pop(name) for name in list(values) if name in RETIRED or name in IGNORED}
+        if gone := [name for name, value in retired.items() if RETIRED.get(name, value) != value]:
+            raise ValueError(f"the settings {gone} have been retired; commit {LAST_READER} is the last that reads them")
+        unknown = set(values) - {each.name for each in fields(cls)}
         if unknown:
             raise ValueError(f"unknown settings {sorted(unknown)}: written by another version of dfa_utils")
         return cls(**values)
 
 
-def _check_number(name: str, number, whole: bool) -> None:
-    """ValueError, naming the field, unless it is a number, whole if it must be, and neither too small nor too large."""
-    if not isinstance(number, Integral if whole else Real) or isinstance(number, bool):
-        raise ValueError(f"{name} must be {'a whole number' if whole else 'a number'}, got {number!r}")
-    if not math.isfinite(number) or number < 0 or (number == 0 and name not in MAY_BE_ZERO):
-        raise ValueError(f"{name} must be {'at least' if name in MAY_BE_ZERO else 'above'} 0, got {number}")
-    if number > (most := AT_MOST.get(name, MOST if isinstance(number, Integral) else math.inf)):
-        raise ValueError(f"{name} must be at most {most}, got {number}")
+def _check_number(name: str, number, least: float, most: float, whole: bool) -> None:
+    """ValueError, naming the field, unless it is a number from `least` to `most`, and whole if it must be."""
+    right_type = isinstance(number, Integral if whole else Real) and not isinstance(number, bool)
+    if not right_type or not math.isfinite(number) or not least <= number <= most:
+        wanted = "a whole number" if whole else "a number"
+        raise ValueError(f"{name} must be {wanted} from {least:g} to {most:g}, got {number!r}")

@@ -13,11 +13,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dfa_utils.audio import AudioError, fit_length
+from dfa_utils.cache import open_clip
 from dfa_utils.config import Config
-from dfa_utils.datasets.cache import open_clip
-from dfa_utils.datasets.layouts import CLASSES, LAYOUT, SPLITS, DataError, read
-from dfa_utils.datasets.walk import folders_in
-from dfa_utils.support.parallel import map_in_threads
+from dfa_utils.layouts import CLASSES, LAYOUT, SPLITS, DataError, folders_in, read
+from dfa_utils.support import map_in_threads
 from dfa_utils.windows import find_sounds, is_silent
 
 SHOWN = 8  # folders that an error names at most
@@ -27,7 +26,7 @@ def scan(root, check: bool = True, splits: tuple[str, ...] | None = SPLITS) -> p
     """The manifest of a data set: columns path, split, label (1 = fake), system, speaker; one row a clip.
 
     `root` is a CSV file, a folder with a manifest.csv, or a folder in Fake-or-Real's layout (train/val/test, upper case
-    and folders around it are fine) or another that `datasets.layouts` reads; columns that only some of them have
+    and folders around it are fine) or another that `layouts` reads; columns that only some of them have
     (codec, ...) follow. `splits` must be there with both classes; others may. Most test sets have testing alone:
     `splits=("testing",)`; None takes whatever there is, at least one split with both classes. With `check`, every file
     is decoded, and unusable ones are left out with a warning that names them. Raises DataError for what is missing: the

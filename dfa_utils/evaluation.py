@@ -7,13 +7,12 @@ import pandas as pd
 
 from dfa_utils import metrics
 from dfa_utils.audio import AudioError
-from dfa_utils.datasets.cache import stream_clip
-from dfa_utils.datasets.layouts import SPLITS
-from dfa_utils.display.figures import figures_html
+from dfa_utils.cache import stream_clip
+from dfa_utils.display import figures_html
 from dfa_utils.inference import Detector
-from dfa_utils.intervals import clustered_interval
-from dfa_utils.support.files import write_atomically
-from dfa_utils.support.parallel import gather_in_order, my_share, progress_bar
+from dfa_utils.layouts import SPLITS
+from dfa_utils.metrics import clustered_interval
+from dfa_utils.support import gather_in_order, my_share, progress_bar, write_atomically
 
 
 class Evaluation(pd.DataFrame):
@@ -42,7 +41,7 @@ def score_clips(detector: Detector, manifest: pd.DataFrame) -> pd.DataFrame:
     """
     rate, paths = detector.model.config.sample_rate, my_share(manifest.path.tolist())
     clips = zip(paths, map(stream_clip, progress_bar(paths, "scoring", leave=False), repeat(rate)), strict=True)
-    results = gather_in_order([result for _, result in detector.judge(clips)])
+    results = gather_in_order([result for _, result in detector.predict_recordings(clips)])
     if errors := [result for result in results if isinstance(result, AudioError)]:
         raise errors[0]
     return manifest.assign(score=[result.score for result in results])

@@ -8,15 +8,17 @@ from torchaudio.transforms import AmplitudeToDB, FrequencyMasking, MelSpectrogra
 
 from dfa_utils.config import Config
 
-CPU_CLIPS = 8  # a CPU takes the spectra of so many clips at once: those of a whole batch would not stay in its caches
+CPU_CLIPS = 8  # clips per STFT on a CPU; more would not fit its cache
+TOP_DB = 80.0  # dB; what is further below a clip's loudest point is raised to that floor
+DB_UNIT = 20.0  # dB; divides the mean-free spectrogram, so that the network sees values of about 1
 
 
 class LogMel(nn.Module):
-    """Waveform -> mel spectrogram in dB. Gain and DC offset of a clip, and the other clips of its batch, do not show.
+    """Waveform -> mel spectrogram in dB. The result does not depend on gain, DC offset, or the rest of the batch.
 
     Shape: [B, T] -> [B, 1, n_mels, 1 + T // hop_length]; a clip shorter than n_fft is repeated to n_fft samples.
-    Slaney's mel scale and area norm, and reflected edges, as in librosa; with scale="linear" the triangles lie evenly
-    in Hz, each of height 1. 0 dB is the power of a clip whose RMS is 1.
+    Slaney's mel scale and area norm, and reflected edges, as in librosa; with frequency_scale="linear" the triangles
+    are evenly spaced in Hz, each of height 1. 0 dB is the power of a clip whose RMS is 1.
     Raises ValueError for any other number of dimensions, or no samples.
     """
 
@@ -33,10 +35,10 @@ class LogMel(nn.Module):
             mel_scale="slaney",
             norm="slaney",
         )
-        if config.scale == "linear":
+        if config.frequency_scale == "linear":
             bank = linear_fbanks(config.n_fft // 2 + 1, config.f_min, config.f_max, config.n_mels, config.sample_rate)
             self.mel.mel_scale.fb.copy_(bank)
-        self.to_db = AmplitudeToDB("power", top_db=config.top_db)
+        self.to_db = AmplitudeToDB("power", top_db=TOP_DB)
 
     @property
     def hertz(self) -> np.ndarray:
@@ -44,27 +46,22 @@ class LogMel(nn.Module):
         return band_corners(self.config)[1:-1]
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.in_bands(self.spectra(piece)) for piece in split_batch(waveform)])
-
-    def spectra(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Power [B, 1 + n_fft // 2, frames] of [B, T]: the same for all front ends with this n_fft and hop_length."""
         if waveform.ndim != 2 or waveform.shape[1] == 0:
             raise ValueError(f"LogMel takes waveforms [B, T] with T > 0, got {tuple(waveform.shape)}")
         with torch.autocast(waveform.device.type, enabled=False):  # a spectrum in bf16 loses its quiet parts
-            waveform = normalise_waveform(waveform.float())
-            return self.mel.spectra(waveform.repeat(1, 1 + (self.mel.n_fft - 1) // waveform.shape[1]))
+            return torch.cat([self._decibels(piece) for piece in _split(waveform.float())])
 
-    def in_bands(self, power: torch.Tensor) -> torch.Tensor:
-        """What `spectra` gives, as bands in dB [B, 1, n_mels, frames]."""
-        with torch.autocast(power.device.type, enabled=False):
-            return self.to_db(self.mel.mel_scale(power).unsqueeze(1))  # with the 1, top_db counts for each clip alone
+    def _decibels(self, waveform: torch.Tensor) -> torch.Tensor:
+        waveform = normalise_waveform(waveform)
+        power = self.mel(waveform.repeat(1, 1 + (self.mel.n_fft - 1) // waveform.shape[1]))  # [B, n_mels, frames]
+        return self.to_db(power.unsqueeze(1))  # with the 1, the floor follows each clip's own loudest point
 
 
 class SpecAugment(nn.Module):
-    """While training, hides up to `bands` bands and `frames` frames of each spectrogram, twice each, behind its mean.
+    """While training, sets two random blocks of up to `bands` bands and two of up to `frames` frames to the mean.
 
-    Shape: [B, 1, n_mels, frames] of mean 0 -> the same; another place for each clip. In evaluation mode, and with 0,
-    nothing happens. Park et al., "SpecAugment", Interspeech 2019, without the warping of time.
+    Shape: [B, 1, n_mels, frames] of mean 0 -> the same, with other places for each clip. In evaluation mode, and
+    with 0, nothing happens. Park et al., "SpecAugment", Interspeech 2019, without the warping of time.
     """
 
     def __init__(self, bands: int, frames: int):
@@ -87,15 +84,11 @@ class MelPower(MelSpectrogram):
         super().__init__(*args, power=None, **kwargs)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        return self.mel_scale(self.spectra(waveform))
-
-    def spectra(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Power [B, 1 + n_fft // 2, frames]."""
-        spectrum = self.spectrogram(waveform)  # complex
-        return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+        spectrum = self.spectrogram(waveform)  # complex [B, 1 + n_fft // 2, frames]
+        return self.mel_scale(torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag))
 
 
-def split_batch(waveforms: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _split(waveforms: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """[B, T] in parts of at most CPU_CLIPS clips on a CPU, else whole."""
     return waveforms.split(CPU_CLIPS if waveforms.device.type == "cpu" else len(waveforms))
 
@@ -104,7 +97,7 @@ def band_corners(config: Config) -> np.ndarray:
     """Corners [n_mels + 2] in Hz of the triangular filters: filter k rises from corner k and falls to corner k + 2."""
     import librosa
 
-    if config.scale == "mel":
+    if config.frequency_scale == "mel":
         return librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=config.f_max)
     return np.linspace(config.f_min, config.f_max, config.n_mels + 2)
 
@@ -116,10 +109,10 @@ def normalise_waveform(waveform: torch.Tensor) -> torch.Tensor:
     return waveform / rms.clamp(min=1e-8)
 
 
-def standardise(db: torch.Tensor, scale: float, centre: str = "clip") -> torch.Tensor:
-    """Take each clip's mean from its spectrogram [B, 1, n_mels, frames] in dB and divide by `scale` dB.
+def standardise(db: torch.Tensor, mean: str = "clip") -> torch.Tensor:
+    """Subtract the mean of each clip from its spectrogram [B, 1, n_mels, frames] in dB and divide by DB_UNIT.
 
-    With centre="band" each band loses its own mean over time, and with it whatever stays the same throughout the clip,
+    With mean="band" each band loses its own mean over time, and with it whatever stays the same throughout the clip,
     such as the colour of a microphone (cepstral mean subtraction: Atal 1974).
     """
-    return (db - db.mean(dim=(2, 3) if centre == "clip" else 3, keepdim=True)) / scale
+    return (db - db.mean(dim=(2, 3) if mean == "clip" else 3, keepdim=True)) / DB_UNIT

@@ -1,22 +1,28 @@
-"""The detector: front end and network in one module, so that no checkpoint meets other features than it was trained on.
+"""The detector: front end and network in one module, so that training and use cannot differ in their features.
 
 Waveform in, two logits out, in the order real, fake.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchaudio.functional import create_dct
 
-from dfa_utils.backends.borrowed import SPEECH, SpectrogramTransformer, Speech, Timm, freeze
-from dfa_utils.backends.statistics import Statistics
-from dfa_utils.backends.tokens import Conformer, PatchTransformer
-from dfa_utils.config import Config
-from dfa_utils.features import LogMel, SpecAugment, normalise_waveform, standardise
-from dfa_utils.support.lookup import find_entry
+from dfa_utils.config import LAST_READER, Config
+from dfa_utils.features import LogMel, SpecAugment, standardise
+from dfa_utils.support import find_entry
+
+LEAST_SPREAD = 1e-3  # of a cepstral coefficient over time, in units of `features.DB_UNIT`
+LEAST_SIZE = 32  # bands and frames; a vision model that halves its picture five times needs as many
+SAME_WINDOWS = ("sample_rate", "clip_seconds", "hop_seconds")  # settings that the members of an ensemble must share
+RETIRED = ("ast", "conformer", "wav2vec2", "hubert", "wavlm")  # models that older checkpoints may name
 
 
 class ConvBlock(nn.Sequential):
@@ -34,7 +40,7 @@ class ConvBlock(nn.Sequential):
 class CNN(nn.Module):
     """Spectrogram [B, 1, n_mels, frames] -> logits [B, 2] (real, fake), for any number of frames.
 
-    The first convolution already steps by 2 in both directions, which quarters the arithmetic of all that follows.
+    The first convolution already strides by 2 in both directions, which quarters the cost of all that follows.
     """
 
     def __init__(self, config: Config):
@@ -52,29 +58,95 @@ class CNN(nn.Module):
         x = self.stem(spectrogram)  # [B, C0, n_mels/2, frames/2]
         x = self.blocks(x)  # [B, C, n_mels/32, frames/32]
         x = x.mean(dim=2)  # [B, C, frames/32]
-        x = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)  # [B, 2C]: how it sounds on the whole, and at its oddest
+        x = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)  # [B, 2C]: mean and maximum over time
         return self.head(self.dropout(x))  # [B, 2]
 
 
-BACK_ENDS = {"cnn": CNN, "statistics": Statistics, "conformer": Conformer, "ast": PatchTransformer}
+class CepstralStatistics(nn.Module):
+    """Spectrograms [B, 1, n_mels, frames], one or more -> logits [B, 2] (real, fake), from the spread of their cepstra.
+
+    The logarithms of the standard deviations over time of all cepstral coefficients and of their first and second
+    differences (over linear bands: LFCC, as in the baselines of ASVspoof) go through one hidden layer. Their order in
+    time is lost, and with it most of what could be memorised. Spectrograms with short and long windows see different
+    things, so several tell more than one.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__()
+        sizes = [each.n_mels for each in config.front_end_configs]
+        for i, size in enumerate(sizes):
+            self.register_buffer(f"cosines{i}", create_dct(size, size, "ortho").T.contiguous(), persistent=False)
+        self.normalise = nn.BatchNorm1d(3 * sum(sizes), affine=False)
+        self.layers = nn.Sequential(
+            nn.Dropout(config.dropout),
+            nn.Linear(3 * sum(sizes), config.channels[-1]),
+            nn.ReLU(inplace=True),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.channels[-1], 2),
+        )
+
+    def forward(self, *spectrograms: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(spectrograms[0].device.type, enabled=False):
+            spread = torch.cat([self._spread(i, each.float()) for i, each in enumerate(spectrograms)], dim=1)
+            return self.layers(self.normalise(spread))  # from [B, 3 * bands of all]
+
+    def _spread(self, i: int, spectrogram: torch.Tensor) -> torch.Tensor:
+        cepstrum = self.get_buffer(f"cosines{i}") @ spectrogram.squeeze(1)  # [B, n_mels, frames]
+        moving = [cepstrum, _differences(cepstrum)]
+        moving.append(_differences(moving[1]))
+        return torch.cat([_deviation(x) for x in moving], dim=1).clamp_min(LEAST_SPREAD).log()
+
+
+class Timm(nn.Module):
+    """Spectrogram [B, 1, n_mels, frames] -> logits [B, 2] (real, fake), by a vision model of timm: "timm:NAME".
+
+    Any number of frames. `config.pretrained` names a .safetensors file of weights to start from. Raises ImportError
+    without timm, and ValueError for a name that timm does not have or a file that is not there.
+    """
+
+    def __init__(self, config: Config, pretrained: bool = True):
+        super().__init__()
+        try:
+            import timm
+        except ModuleNotFoundError as error:
+            raise ImportError(f"the model {config.model!r} needs timm: pip install timm") from error
+        name = config.model.removeprefix("timm:")
+        if not timm.is_model(name):
+            similar = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "see timm.list_models()"
+            raise ValueError(f"timm has no model called {name!r}; similar names: {similar}")
+        options = {"in_chans": 1, "num_classes": 2, "drop_rate": config.dropout}
+        if pretrained and config.pretrained:
+            options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": _weights_of(config.pretrained, name)}}
+        try:  # a vision transformer learns one embedding per position, and can interpolate them
+            frames = 1 + config.clip_samples // config.hop_length
+            flexible = {"img_size": (config.n_mels, frames), "dynamic_img_size": True, "dynamic_img_pad": True}
+            self.network = timm.create_model(name, **options, **flexible)
+        except TypeError:  # other models take any size as they are
+            self.network = timm.create_model(name, **options)
+
+    def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        bands, frames = spectrogram.shape[2:]
+        return self.network(pad(spectrogram, (0, max(0, LEAST_SIZE - frames), 0, max(0, LEAST_SIZE - bands))))
+
+
+BACK_ENDS = {"cnn": CNN, "statistics": CepstralStatistics}
 
 
 class SpectrogramDetector(nn.Module):
     """Front end and back end in one: waveform [B, T] at config.sample_rate Hz -> logits [B, 2] (real, fake).
 
-    The weights lie channels last in memory, as the processors' kernels want them: twice as fast on a CPU. Raises
-    ValueError for a back end that cannot take the config's number of views. `borrow`: see `build_model`.
+    The weights are stored channels last, as convolutions on a processor prefer: twice as fast. Raises ValueError for a
+    back end that cannot take the config's number of spectrograms. `pretrained`: see `build_model`.
     """
 
-    def __init__(self, config: Config, borrow: bool = True):
+    def __init__(self, config: Config, pretrained: bool = True):
         super().__init__()
-        if config.views and config.model != "statistics":
-            raise ValueError(f"the model {config.model!r} looks at one spectrogram; leave `views` empty")
+        if config.extra_spectrograms and config.model != "statistics":
+            raise ValueError(f"the model {config.model!r} takes one spectrogram; leave extra_spectrograms empty")
         self.config = config
-        self.front_ends = nn.ModuleList(LogMel(view) for view in config.spectrograms)
+        self.front_ends = nn.ModuleList(map(LogMel, config.front_end_configs))
         self.mask = SpecAugment(config.mask_bands, config.mask_frames)
-        self.back_end = _back_end(config, borrow).to(memory_format=torch.channels_last)
-        freeze(self.back_end, config.frozen_layers)
+        self.back_end = _back_end(config, pretrained).to(memory_format=torch.channels_last)
 
     @property
     def front_end(self) -> LogMel:
@@ -82,28 +154,30 @@ class SpectrogramDetector(nn.Module):
         return self.front_ends[0]
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        scale, centre = self.config.db_scale, self.config.centre
-        return self.judge([standardise(front_end(waveform), scale, centre) for front_end in self.front_ends])
+        return self.classify([front_end(waveform) for front_end in self.front_ends])
 
-    def judge(self, spectrograms: list[torch.Tensor]) -> torch.Tensor:
-        """Logits [B, 2] from the standardised spectrograms [B, 1, n_mels, frames], one a view."""
-        return self.back_end(*map(self.mask, spectrograms))
+    def classify(self, spectrograms: list[torch.Tensor]) -> torch.Tensor:
+        """Logits [B, 2] from the spectrograms in dB [B, 1, n_mels, frames], one per front end."""
+        return self.back_end(*(self.mask(standardise(each, self.config.mean_subtraction)) for each in spectrograms))
 
 
-class WaveformDetector(nn.Module):
-    """A borrowed model of speech that reads waveforms: [B, T] at config.sample_rate Hz -> logits [B, 2] (real, fake).
+class Ensemble(nn.Module):
+    """Waveforms [B, T] -> logits [B, 2] (real, fake): the mean over several `SpectrogramDetector`s of the fake logit.
 
-    Gain and DC offset of a clip do not show. It has no spectrogram, so `analysis.explain` cannot explain it.
+    `config` is the first member's. Raises ValueError for members that cut recordings into different windows.
     """
 
-    def __init__(self, config: Config, borrow: bool = True):
+    def __init__(self, members: Sequence[nn.Module]):
         super().__init__()
-        self.config, self.front_ends = config, nn.ModuleList()
-        self.back_end = Speech(config, borrow)
-        freeze(self.back_end, config.frozen_layers)
+        self.members, self.config = nn.ModuleList(members), members[0].config
+        self.register_buffer("leads", torch.tensor([True] * len(members)))  # in the released file and its fingerprint
+        if len({tuple(getattr(member.config, name) for name in SAME_WINDOWS) for member in members}) > 1:
+            raise ValueError(f"the members of an ensemble must agree in {', '.join(SAME_WINDOWS)}")
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        return self.back_end(normalise_waveform(waveform))
+        logits = torch.stack([member(waveform) for member in self.members])  # [members, B, 2]
+        logit = (logits[:, :, 1:] - logits[:, :, :1]).mean(dim=0)  # [B, 1]
+        return torch.cat([-logit, logit], dim=1) / 2
 
 
 def fuse_for_scoring(model: nn.Module) -> nn.Module:
@@ -116,31 +190,54 @@ def fuse_for_scoring(model: nn.Module) -> nn.Module:
     return model
 
 
-def build_model(name: str | None = None, config: Config | None = None, borrow: bool = True) -> nn.Module:
+def build_model(name: str | None = None, config: Config | None = None, pretrained: bool = True) -> SpectrogramDetector:
     """A fresh detector by the name of its back end (None: the config's), seeded by config.seed.
 
-    Names are those of BACK_ENDS, "timm:NAME" for the vision models of timm, and those of SPEECH, which read waveforms.
-    `borrow` takes the weights that `config.borrowed` names; without it they are random, for a checkpoint with them all.
-    Raises ValueError that lists the known names, or says how to get the weights; ImportError for a missing package.
+    Names are those of BACK_ENDS, and "timm:NAME" for the vision models of timm. `pretrained=False` ignores the weights
+    that `config.pretrained` names, for a checkpoint that replaces them all. Raises ValueError that lists the known
+    names; ImportError for a missing package.
     """
     config = config or Config()
     config = replace(config, model=name or config.model)
-    kind = WaveformDetector if config.model in SPEECH else SpectrogramDetector
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        return kind(config, borrow)
-
-
-def _back_end(config: Config, borrow: bool) -> nn.Module:
-    """The network behind the spectrogram, by the config's name."""
-    if config.model.startswith("timm:"):
-        return Timm(config, borrow)
-    if config.model == "ast" and config.borrowed:
-        return SpectrogramTransformer(config, borrow)
-    known = dict.fromkeys([*BACK_ENDS, "timm:NAME", *SPEECH]) | BACK_ENDS
-    return find_entry(known, config.model, "model")(config)
+        return SpectrogramDetector(config, pretrained)
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Numbers that training may change."""
+    """Number of weights that training can change."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _back_end(config: Config, pretrained: bool) -> nn.Module:
+    """The network behind the spectrogram, by the config's name."""
+    if config.model in RETIRED:
+        raise ValueError(f"the model {config.model!r} has been removed; commit {LAST_READER} is the last that reads it")
+    if config.model.startswith("timm:"):
+        return Timm(config, pretrained)
+    return find_entry(BACK_ENDS | {"timm:NAME": None}, config.model, "model")(config)
+
+
+def _weights_of(path: str, name: str) -> str:
+    """The file with a timm model's weights."""
+    file = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+    if file.suffix != ".safetensors" or not file.exists():
+        raise ValueError(
+            f"{path}: no .safetensors file of weights there; with a network, download one: "
+            f"hf download timm/{name}.TAG model.safetensors --local-dir FOLDER (the model's page names the tags)"
+        )
+    return str(file)
+
+
+def _differences(x: torch.Tensor) -> torch.Tensor:
+    """Slope of [B, n_mels, frames] per frame, by a line through five frames, as in speech recognition.
+
+    The values of `torchaudio.functional.compute_deltas`, in fewer steps, and exportable for batches of any size.
+    """
+    x = pad(x, (2, 2), mode="replicate")
+    return (2 * (x[..., 4:] - x[..., :-4]) + x[..., 3:-1] - x[..., 1:-3]) / 10
+
+
+def _deviation(x: torch.Tensor) -> torch.Tensor:
+    """Standard deviation over the last dimension; `x.std()` takes many times as long on a CPU."""
+    return torch.linalg.vector_norm(x - x.mean(dim=-1, keepdim=True), dim=-1) / x.shape[-1] ** 0.5

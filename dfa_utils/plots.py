@@ -236,7 +236,7 @@ def plot_map(db, evidence, hop_seconds: float, hertz, ax: Axes | None = None) ->
 def plot_robustness(table, corruption: str, ax: Axes | None = None) -> Axes:
     """EER with its interval under one corruption, from mild to severe, beside clean and chance.
 
-    `table` is what `dfa_utils.analysis.robustness.robustness` returns.
+    `table` is what `dfa_utils.degradations.robustness` returns.
     """
     ax = ax or plt.gca()
     clean, part = table[table.corruption == "clean"].eer.item(), table[table.corruption == corruption]

@@ -14,12 +14,19 @@ from scipy.signal import butter, lfilter, sosfiltfilt
 from scipy.stats import norm
 
 from dfa_utils.audio import has_ffmpeg
+from dfa_utils.auditing import (
+    _class_blocks,
+    _cue_verdicts,
+    _name_verdicts,
+    _session_verdicts,
+    audit,
+    find_twins,
+    measure,
+    shared_between_splits,
+)
+from dfa_utils.cues import NUISANCE, SPECTRAL, auc_interval, cue_table, measure_clip, probe
 from dfa_utils.dataset import find_unusable, scan
-from dfa_utils.datasets.audit import _class_blocks, _cue_verdicts, _name_verdicts, _session_verdicts, audit, measure
-from dfa_utils.datasets.cues import NUISANCE, SPECTRAL, measure_clip
-from dfa_utils.datasets.layouts import DataError
-from dfa_utils.datasets.overlap import find_twins, shared_between_splits
-from dfa_utils.datasets.separation import auc_interval, cue_table, probe
+from dfa_utils.layouts import DataError
 
 rng = np.random.default_rng(0)
 TOY = ROOT / "data" / "toy"

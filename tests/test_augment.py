@@ -7,8 +7,8 @@ import torch
 from scipy.stats import binom
 from test_corruptions import lag, reverberation_time
 
-from dfa_utils.effects import augment
-from dfa_utils.effects.augment import AUGMENTATIONS, CODECS, Augmentation
+from dfa_utils import augment
+from dfa_utils.augment import AUGMENTATIONS, CODECS, Augmentation
 
 RATE = 16_000
 STAY = sorted(set(AUGMENTATIONS) - {"speed", "pitch_shift"})  # in step sample by sample

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from dfa_utils import Config, Detector, build_model, fit
-from dfa_utils.analysis.explain import occlusion_by_band
-from dfa_utils.analysis.export import export_onnx
-from dfa_utils.backends.borrowed import frozen_tensors, groups_by_layer, hash_of
 from dfa_utils.checkpoint import CheckpointError, fingerprint_of, load_checkpoint, save_checkpoint
+from dfa_utils.explain import occlusion_by_band
+from dfa_utils.export import export_onnx
+from dfa_utils.models import frozen_tensors, groups_by_layer, hash_of
 
 RATE = 16_000
 SMALL = {"channels": (4, 8), "width": 16, "depth": 2, "heads": 2, "dropout": 0.0, "n_mels": 32}

@@ -12,10 +12,10 @@ import soundfile
 import torch
 from conftest import RATE, hiss, tone
 
+from dfa_utils import cache
 from dfa_utils.audio import AudioError, load_audio
+from dfa_utils.cache import open_clip
 from dfa_utils.dataset import find_unusable
-from dfa_utils.datasets import cache
-from dfa_utils.datasets.cache import open_clip
 
 rng = np.random.default_rng(0)
 
@@ -145,7 +145,7 @@ def test_its_size_is_told_and_clearing_it_leaves_other_files_alone(folder, clip)
     assert list(folder.rglob("*")) == [folder / "en", folder / "en" / "thesis.txt"]
 
 
-FILL = "import sys; from dfa_utils.dataset import find_unusable; from dfa_utils.datasets.walk import find_audio; " \
+FILL = "import sys; from dfa_utils.dataset import find_unusable; from dfa_utils.layouts import find_audio; " \
        "assert find_unusable(find_audio(sys.argv[1])).empty"  # fmt: skip
 
 

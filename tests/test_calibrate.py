@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dfa_utils import metrics
-from dfa_utils.analysis import calibrate
+from dfa_utils import calibrate, metrics
 from dfa_utils.config import Config
 from dfa_utils.inference import Detector
 

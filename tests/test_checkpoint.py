@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 
 from dfa_utils.audio import AudioError
-from dfa_utils.backends.ensemble import Ensemble
 from dfa_utils.checkpoint import (
     CheckpointError,
     find_checkpoint,
@@ -22,7 +21,7 @@ from dfa_utils.checkpoint import (
 )
 from dfa_utils.config import Config
 from dfa_utils.inference import Detector
-from dfa_utils.models import build_model
+from dfa_utils.models import Ensemble, build_model
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 import soundfile
 import torch
 
-from dfa_utils.effects import corruptions
-from dfa_utils.effects.corruptions import CORRUPTIONS, corrupt
-from dfa_utils.effects.filters import convolve, fft_size, fit_end
+from dfa_utils import degradations as corruptions
+from dfa_utils.augment import convolve, fft_size, fit_end
+from dfa_utils.degradations import CORRUPTIONS, corrupt
 
 RATE = 16_000
 CASES = [(name, level) for name, corruption in CORRUPTIONS.items() for level in corruption.levels]

@@ -9,17 +9,8 @@ from conftest import hiss, tone
 
 from dfa_utils.audio import AudioError
 from dfa_utils.config import Config
-from dfa_utils.dataset import (
-    BalancedBatches,
-    ClipDataset,
-    find_unusable,
-    fingerprint,
-    make_loader,
-    scan,
-    set_epoch,
-)
-from dfa_utils.datasets.layouts import DataError
-from dfa_utils.datasets.walk import find_audio
+from dfa_utils.dataset import BalancedBatches, ClipDataset, find_unusable, fingerprint, make_loader, scan, set_epoch
+from dfa_utils.layouts import DataError, find_audio
 from dfa_utils.windows import find_sounds
 
 COUNTS = {("training", 0): 12, ("training", 1): 12, ("validation", 0): 6, ("validation", 1): 6, ("testing", 0): 6,

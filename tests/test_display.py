@@ -12,11 +12,10 @@ from conftest import contrast_ratio
 
 from dfa_utils import audit, scan
 from dfa_utils.__main__ import main
-from dfa_utils.analysis.report import as_html, conditions, paragraph, tables
-from dfa_utils.display.theme import STYLE
-from dfa_utils.display.verdict import LEFT, RIGHT, WIDTH, scale, timeline
+from dfa_utils.display import LEFT, RIGHT, STYLE, WIDTH, scale, timeline
 from dfa_utils.evaluation import load_scores, save_scores, score_clips, summarise
 from dfa_utils.inference import Detector, Prediction
+from dfa_utils.report import as_html, conditions, paragraph, tables
 from dfa_utils.train import Run, fit
 
 VOID = {"meta", "img", "br", "link"}  # elements that are never closed

@@ -23,7 +23,7 @@ from test_browser import SWITCHES, chromium
 
 from dfa_utils.__main__ import parser
 from dfa_utils.evaluation import save_scores
-from dfa_utils.support.table import HEADINGS
+from dfa_utils.support import HEADINGS
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 PROSE = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")),

@@ -4,10 +4,10 @@ import pytest
 import soundfile
 
 from dfa_utils import evaluation
-from dfa_utils.analysis.report import as_text, paragraph
 from dfa_utils.audio import AudioError
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model
+from dfa_utils.report import as_text, paragraph
 
 
 @pytest.fixture(scope="module")

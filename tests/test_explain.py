@@ -12,13 +12,11 @@ from scipy.stats import ConstantInputWarning
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from dfa_utils import models
-from dfa_utils.analysis import explain
-from dfa_utils.backends.ensemble import Ensemble
+from dfa_utils import explain, models
 from dfa_utils.config import Config
 from dfa_utils.features import LogMel, standardise
 from dfa_utils.inference import Detector
-from dfa_utils.models import build_model
+from dfa_utils.models import Ensemble, build_model
 
 RATE, BAND = 16_000, (2_000, 4_000)  # Hz
 SMALL = Config(clip_seconds=0.5, channels=(8, 8, 16), dropout=0.0, n_mels=40)

@@ -14,12 +14,11 @@ from conftest import RATE, ROOT, hiss, tone
 
 from dfa_utils import Detector
 from dfa_utils.__main__ import main
-from dfa_utils.analysis.export import export_onnx
-from dfa_utils.backends.ensemble import Ensemble
-from dfa_utils.models import build_model
-from dfa_utils.scoring.networks import SpeechCheck
-from dfa_utils.scoring.onnx import OnnxScorer
-from dfa_utils.support.figures import CheckpointError
+from dfa_utils.checkpoint import CheckpointError
+from dfa_utils.export import export_onnx
+from dfa_utils.models import Ensemble, build_model
+from dfa_utils.speech import SpeechCheck
+from web.onnx import OnnxScorer
 
 onnx = pytest.importorskip("onnx")
 TOY = sorted((ROOT / "data" / "toy").rglob("*.wav"))

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 
 from dfa_utils.checkpoint import CheckpointError, load_checkpoint, read_tensors, save_checkpoint
 from dfa_utils.config import Config
-from dfa_utils.datasets.layouts import DataError, read
 from dfa_utils.evaluation import load_scores
+from dfa_utils.layouts import DataError, read
 from dfa_utils.models import build_model
-from dfa_utils.support.table import HEADINGS, ScoreTable, TableError
+from dfa_utils.support import HEADINGS, ScoreTable, TableError
 
 FEW = settings(
     max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -12,14 +12,13 @@ import torch
 from conftest import hiss, tone
 
 from dfa_utils import Detector, inference
+from dfa_utils import speech as networks
 from dfa_utils.audio import AudioError
-from dfa_utils.backends.ensemble import Ensemble
 from dfa_utils.checkpoint import CheckpointError, save_checkpoint
-from dfa_utils.datasets.walk import expand
 from dfa_utils.inference import Prediction
-from dfa_utils.models import build_model
-from dfa_utils.scoring import networks
-from dfa_utils.scoring.networks import SpeechCheck
+from dfa_utils.layouts import expand
+from dfa_utils.models import Ensemble, build_model
+from dfa_utils.speech import SpeechCheck
 from dfa_utils.train import fit
 
 rng = np.random.default_rng(0)

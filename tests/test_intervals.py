@@ -3,8 +3,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm, t
 
-from dfa_utils.intervals import clustered_interval
-from dfa_utils.metrics import eer_rate
+from dfa_utils.metrics import clustered_interval, eer_rate
 
 rng = np.random.default_rng(0)
 LABELS = np.repeat([0, 1], 200)

@@ -8,10 +8,9 @@ import pytest
 import soundfile
 from conftest import RATE, tone
 
+from dfa_utils import layouts
 from dfa_utils.dataset import scan
-from dfa_utils.datasets import layouts
-from dfa_utils.datasets.layouts import DataError
-from dfa_utils.datasets.walk import find_audio
+from dfa_utils.layouts import DataError, find_audio
 
 
 @pytest.fixture(scope="module")

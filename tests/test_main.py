@@ -9,8 +9,8 @@ import soundfile
 from conftest import hiss, tone
 
 from dfa_utils.__main__ import main
+from dfa_utils.cache import open_clip
 from dfa_utils.dataset import scan
-from dfa_utils.datasets.cache import open_clip
 from dfa_utils.inference import Detector
 from dfa_utils.train import fit
 

@@ -5,11 +5,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from dfa_utils.backends.ensemble import ADVICE, Ensemble
-from dfa_utils.backends.statistics import Statistics, _deviation
 from dfa_utils.config import Config
 from dfa_utils.features import LogMel, standardise
-from dfa_utils.models import build_model, count_parameters, fuse_for_scoring
+from dfa_utils.models import ADVICE, Ensemble, Statistics, _deviation, build_model, count_parameters, fuse_for_scoring
 
 generator = torch.Generator().manual_seed(0)
 

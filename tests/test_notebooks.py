@@ -14,11 +14,10 @@ from types import SimpleNamespace
 import pytest
 from packaging.requirements import Requirement
 
+from dfa_utils import colab as data
+from dfa_utils import install, toy
 from dfa_utils.checkpoint import runs_folder
-from dfa_utils.datasets import toy
-from dfa_utils.datasets.layouts import DataError
-from dfa_utils.notebook import data
-from dfa_utils.support import install
+from dfa_utils.layouts import DataError
 
 ROOT = Path(__file__).parents[1]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -182,7 +181,7 @@ def test_in_colab_the_first_cell_clones_what_its_badge_names(monkeypatch, colab)
     commands, _ = run_first_cell(monkeypatch, installed=False)
     clone, install = commands
     assert clone == ["git", "clone", "--depth=1", "https://github.com/someone/something", "deepfake-audio"]
-    assert install == [sys.executable, "deepfake-audio/dfa_utils/support/install.py", "--colab"]
+    assert install == [sys.executable, "deepfake-audio/dfa_utils/install.py", "--colab"]
 
 
 def test_first_cell_asks_for_the_address_while_there_is_none(monkeypatch, colab):

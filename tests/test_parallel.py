@@ -8,7 +8,7 @@ import soundfile
 from conftest import RATE, tone
 from numpy.random import default_rng
 
-from dfa_utils.support.parallel import UNDER_WAY, map_in_threads, share_between_processes
+from dfa_utils.support import UNDER_WAY, map_in_threads, share_between_processes
 
 
 def test_results_come_in_order_and_not_all_at_once():
@@ -44,7 +44,7 @@ import pandas as pd
 from dfa_utils import Config, Detector, build_model
 from dfa_utils.audio import AudioError
 from dfa_utils.evaluation import score_clips
-from dfa_utils.support.parallel import gather_in_order, my_share, share_between_processes, this_process
+from dfa_utils.support import gather_in_order, my_share, share_between_processes, this_process
 state = this_process()
 assert state.num_processes == 2
 assert gather_in_order([i * i for i in my_share(list(range(7)))]) == [i * i for i in range(7)]
@@ -76,7 +76,7 @@ def test_a_clip_that_fails_in_one_process_fails_in_all_and_leaves_none_waiting(t
 
 LEAVING = """
 from pathlib import Path
-from dfa_utils.support.parallel import gather_in_order, this_process
+from dfa_utils.support import gather_in_order, this_process
 this_process()
 import torchcodec  # as the first compressed file does
 gather_in_order([1])

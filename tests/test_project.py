@@ -197,7 +197,7 @@ for order in itertools.permutations(sys.argv[1:]):
 
 
 def test_no_order_of_imports_hides_a_public_name():
-    modules = ["dfa_utils", "dfa_utils.train", "dfa_utils.evaluation", "dfa_utils.datasets.audit"]
+    modules = ["dfa_utils", "dfa_utils.train", "dfa_utils.evaluation", "dfa_utils.auditing"]
     done = subprocess.run([sys.executable, "-c", IN_ALL_ORDERS, *modules], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

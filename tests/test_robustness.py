@@ -7,10 +7,9 @@ from conftest import hiss, tone
 from torch.utils.data import DataLoader
 
 from dfa_utils import metrics
-from dfa_utils.analysis.robustness import CLEAN, conditions_of, robustness, score_conditions, score_of
 from dfa_utils.audio import AudioError
 from dfa_utils.dataset import ClipDataset
-from dfa_utils.effects.corruptions import CORRUPTIONS, Corruption
+from dfa_utils.degradations import CLEAN, CORRUPTIONS, Corruption, conditions_of, robustness, score_conditions, score_of
 from dfa_utils.evaluation import eer_interval, score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model

@@ -8,16 +8,14 @@ import torch
 from conftest import RATE, ROOT
 
 from dfa_utils import Detector
-from dfa_utils.audio import load_audio
+from dfa_utils.audio import load_audio, resample
 from dfa_utils.checkpoint import CheckpointError, save_checkpoint
-from dfa_utils.datasets.nonspeech import KINDS, SAMPLES, make
-from dfa_utils.effects.corruptions import corrupt
+from dfa_utils.degradations import corrupt
 from dfa_utils.inference import Prediction
 from dfa_utils.models import build_model
-from dfa_utils.release import speech as release
-from dfa_utils.scoring.networks import SpeechCheck
-from dfa_utils.scoring.speech import LEAST_SECONDS
-from dfa_utils.support.resample import resample
+from dfa_utils.speech import LEAST_SECONDS, SpeechCheck
+from research import speech_check as release
+from research.formula_sounds import KINDS, SAMPLES, make
 
 NO_SPEECH, TOO_SHORT, NARROW = "no clear speech", "s of sound", "as on a telephone"
 

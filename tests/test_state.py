@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from dfa_utils.support.files import PART, WriteError, write_atomically
+from dfa_utils.support import PART, WriteError, write_atomically
 
 resource = pytest.importorskip("resource")  # not on Windows
 TOY = ROOT / "data" / "toy"

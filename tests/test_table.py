@@ -12,10 +12,9 @@ import pytest
 from dfa_utils import Detector
 from dfa_utils.audio import AudioError
 from dfa_utils.checkpoint import save_checkpoint
-from dfa_utils.datasets.walk import expand
+from dfa_utils.layouts import expand
 from dfa_utils.models import build_model
-from dfa_utils.support.parallel import share_between_processes
-from dfa_utils.support.table import HEADER, HEADINGS, ScoreTable, TableError
+from dfa_utils.support import HEADER, HEADINGS, ScoreTable, TableError, share_between_processes
 
 rng = np.random.default_rng(0)
 

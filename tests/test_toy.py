@@ -11,10 +11,11 @@ import soundfile
 from sklearn.metrics import roc_auc_score
 
 from dfa_utils import __main__ as command
-from dfa_utils import metrics
+from dfa_utils import metrics, toy
 from dfa_utils.audio import load_audio
-from dfa_utils.datasets import toy, toy_vocoders, toy_voice
-from dfa_utils.datasets.audit import audit
+from dfa_utils.auditing import audit
+from dfa_utils.toy import vocoders as toy_vocoders
+from dfa_utils.toy import voice as toy_voice
 
 ROOT = Path(__file__).parents[1] / "data" / "toy"
 SAMPLES = int(toy.SECONDS * toy.SAMPLE_RATE)

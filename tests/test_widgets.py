@@ -8,9 +8,10 @@ import pytest
 import soundfile
 import torch
 
+from dfa_utils import colab as sound
+from dfa_utils import colab as widgets
 from dfa_utils.audio import AudioError, load_audio
 from dfa_utils.inference import Prediction
-from dfa_utils.notebook import sound, widgets
 
 
 def test_explore_draws_once_with_the_defaults_and_that_is_all_without_widgets():

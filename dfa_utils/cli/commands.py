@@ -7,14 +7,13 @@ from dfa_utils.audio import AudioError
 from dfa_utils.cli.terminal import as_object, on_terminal, say, say_json, say_tables
 from dfa_utils.config import Config
 from dfa_utils.inference import Detector, Prediction
-from dfa_utils.support.files import write_atomically
-from dfa_utils.support.parallel import progress_bar, share_between_processes, this_process, usable_device
+from dfa_utils.support import progress_bar, share_between_processes, this_process, usable_device, write_atomically
 
 
 def predict(options) -> int:
     """`predict`: a line for each file, a row for each in the CSV; a file that fails is named and stops nothing."""
-    from dfa_utils.datasets.walk import expand
-    from dfa_utils.support.table import ScoreTable
+    from dfa_utils.layouts import expand
+    from dfa_utils.support import ScoreTable
 
     if options.resume and not options.out:
         raise ValueError("--resume continues a CSV: say which with --out")
@@ -33,7 +32,7 @@ def predict(options) -> int:
 
 def audit(options) -> int:
     """`audit`: the traps of a data set in plain words, then the figures behind them; exit status 1 if there is one."""
-    from dfa_utils.datasets.audit import audit as examine
+    from dfa_utils.auditing import audit as examine
 
     found = examine(options.root)
     if options.out:
@@ -86,7 +85,7 @@ def report(options) -> int:
 
     scores, threshold = load_scores(options.table)
     if options.html:
-        from dfa_utils.analysis.report import write_html
+        from dfa_utils.report import write_html
 
         write_html(options.html, scores, threshold)
         say(options.html)
@@ -96,8 +95,8 @@ def report(options) -> int:
 
 
 def _say_evaluation(options, scores, threshold: float) -> None:
-    from dfa_utils.analysis.report import as_text, tables
     from dfa_utils.evaluation import confusions, summarise
+    from dfa_utils.report import as_text, tables
 
     if options.json:
         figures, counts = summarise(scores, threshold).to_dict("index"), confusions(scores, threshold)
@@ -111,7 +110,7 @@ def _say_evaluation(options, scores, threshold: float) -> None:
 
 def export(options) -> int:
     """`export`: the detector as an ONNX file, which `predict --checkpoint FILE.onnx` and onnxruntime read."""
-    from dfa_utils.analysis.export import export_onnx
+    from dfa_utils.export import export_onnx
 
     path = export_onnx(Detector.load(options.checkpoint), options.onnx)
     say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, waveform [B, T] -> score [B] = P(fake)")
@@ -120,7 +119,7 @@ def export(options) -> int:
 
 def app(options) -> int:
     """`app`: serve the page until it is stopped."""
-    from dfa_utils.app import serve
+    from web.page import serve
 
     say(f"open http://{options.host}:{options.port} in a browser; Ctrl+C stops it")
     serve(options.checkpoint, options.host, options.port)
@@ -129,7 +128,7 @@ def app(options) -> int:
 
 def vocode(options) -> int:
     """`vocode`: a training set of ROOT's reals and their copies; a second call makes what is missing."""
-    from dfa_utils.datasets.copies import copy_synthesise, describe, real_clips
+    from research.copies import copy_synthesise, describe, real_clips
 
     names = options.vocoders.split(",") if options.vocoders else None
     with this_process().local_main_process_first():
@@ -142,7 +141,7 @@ def vocode(options) -> int:
 
 def toy(options) -> int:
     """`toy`: the toy data, with a trap if one is asked for."""
-    from dfa_utils.datasets.toy import write
+    from dfa_utils.toy import write
 
     root = write(options.root, options.size, options.trap)
     trapped = f" with the trap {options.trap}" if options.trap else ""
@@ -152,7 +151,7 @@ def toy(options) -> int:
 
 def cache(options) -> int:
     """`cache`: where decoded clips are kept, and how much of them there is."""
-    from dfa_utils.datasets.cache import describe
+    from dfa_utils.cache import describe
 
     say(describe(options.clear))
     return 0

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from dfa_utils.inference import Prediction
-from dfa_utils.support.parallel import this_process
+from dfa_utils.support import this_process
 
 __all__ = ["HelpFormatter", "add_completion", "as_object", "on_terminal", "plain", "say", "say_json", "say_tables"]
 COLOURS = {"real": "bold #0072B2", "fake": "bold #D55E00", "uncertain": "bold"}

@@ -1,1 +1,0 @@
-"""Questions to a trained detector: why, how robust, on unheard systems, how far to be believed, and in words."""

@@ -1,1 +1,0 @@
-"""Data sets: the layouts they are published in, the toy fixture, the cache of decoded clips, the audit."""

@@ -1,1 +1,0 @@
-"""What changes a sound: training augmentation, the damage that robustness is measured with, vocoders."""

@@ -1,0 +1,332 @@
+"""Layouts of published data sets: one reader each, which knows its folder and gives the manifest, one row a clip.
+
+Labels: 1 = fake. Where a source says nothing, `system` and `speaker` are empty; the system of a real clip is empty too.
+
+
+MERGED: Which files are audio: folders walked in the order of their names, whatever their size."""
+
+import csv
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".mp4", ".aif", ".aiff", ".au", ".wma"}
+
+
+def find_audio(folder) -> list[Path]:
+    """All audio files below a folder, by their suffix, in the order of their names."""
+    return list(walk_audio(folder))
+
+
+def walk_audio(folder) -> Iterator[Path]:
+    """What `find_audio` finds, one after the other: no more than a folder's names is held in memory.
+
+    A folder that cannot be read is yielded itself, so that whoever reads it reports it.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((e.name, e.is_dir(follow_symlinks=False), e.is_symlink()) for e in entries if _is_visible(e))
+    except OSError:
+        yield Path(folder)
+        return
+    for name, is_folder, is_link in found:
+        path = Path(folder, name)
+        if is_folder:
+            yield from walk_audio(path)
+        elif path.suffix.lower() in SUFFIXES and not (is_link and path.is_dir()):
+            yield path
+
+
+def expand(paths: Iterable) -> Iterator[Path]:
+    """The files among `paths` and all audio files below the folders; a folder without any stands for itself."""
+    for path in map(Path, paths):
+        found = walk_audio(path) if path.is_dir() else iter(())
+        yield next(found, path)
+        yield from found
+
+
+def _is_visible(entry: os.DirEntry) -> bool:
+    return not entry.name.startswith(".")
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The visible folders in a folder, by name; none in one that cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in entries if _is_visible(e) and e.name != "__MACOSX" and e.is_dir())
+    except OSError:
+        return []
+    return [folder / name for name in names]
+
+
+SPLITS = ("training", "validation", "testing")
+CLASSES = ("real", "fake")  # the index is the label
+SPLIT_NAMES = {
+    "training": "training",
+    "train": "training",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "testing": "testing",
+    "test": "testing",
+    "eval": "testing",
+}
+LABEL_NAMES = {"real": 0, "bonafide": 0, "bona-fide": 0, "genuine": 0, "0": 0, "fake": 1, "spoof": 1, "1": 1}
+LAYOUT = (
+    "ROOT/{training,validation,testing}/{real,fake}/*.wav, or a manifest.csv with columns path, label, split, or a "
+    "published layout that data/README.md lists"
+)
+DEPTH = 3  # folders below the named one in which a data set is looked for
+
+# The protocols' columns, in the published order; "-" is a column that nothing here needs.
+ASVSPOOF2019 = {
+    "LA": ["speaker", "file", "-", "system", "label"],
+    "PA": ["speaker", "file", "environment", "system", "label"],
+}
+ASVSPOOF2021 = {
+    "LA": ["speaker", "file", "codec", "transmission", "system", "label", "-", "subset"],
+    "DF": ["speaker", "file", "codec", "source", "system", "label", "-", "subset", "vocoder"],
+}
+ASVSPOOF5 = ["speaker", "file", "gender", "codec", "codec_q", "-", "-", "system", "label", "-"]
+NOTHING = {"-": "", "bonafide": ""}  # what the protocols write where there is no attack, codec or vocoder
+
+
+class DataError(ValueError):
+    """A data set that cannot be used; the message names the folder or file and the cure."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One known layout: `knows(path)` says whether a folder (or CSV file) has it, `read(path)` gives the manifest."""
+
+    name: str
+    knows: Callable[[Path], bool]
+    read: Callable[[Path], pd.DataFrame]
+
+
+def read(root) -> pd.DataFrame:
+    """The manifest of the one data set at `root` or up to three folders below it, in a layout of `READERS`.
+
+    Columns path, split (one of SPLITS), label (1 = fake), system, speaker, then what else the source tells of a clip
+    (codec, environment, ...). Rows whose file is missing are left out with one warning. Raises DataError if `root` does
+    not exist, holds no known layout or several data sets, or if a protocol or all audio is missing.
+    """
+    root = Path(root).expanduser()
+    if not root.exists():
+        raise DataError(f"{root}: no such folder; expected {LAYOUT}")
+    found = find_sets(root)
+    if not found:
+        raise DataError(f"{root}: no folder called training, validation or testing in it; expected {LAYOUT}")
+    if {home.name.lower() for _, home in found} & {*CLASSES}:
+        raise DataError(f"{root}: put real and fake into each split, not around the splits; expected {LAYOUT}")
+    if len(found) > 1:
+        named = "; ".join(f"{home} ({reader.name})" for reader, home in found)
+        raise DataError(f"{root}: {len(found)} data sets side by side; name one of them: {named}")
+    reader, home = found[0]
+    return _drop_missing(reader.read(home), home)
+
+
+def find_sets(path: Path, depth: int = DEPTH) -> list[tuple[Reader, Path]]:
+    """The data sets at `path` or, if there is none, in the folders below it, each with its reader."""
+    reader = next((reader for reader in READERS if reader.knows(path)), None)
+    if reader:
+        return [(reader, path)]
+    return [found for folder in folders_in(path) if depth for found in find_sets(folder, depth - 1)]
+
+
+def read_folders(home: Path) -> pd.DataFrame:
+    """Fake-or-Real, any of its four variants (Reimao and Tzerpos, SpeD 2019): HOME/SPLIT/{real,fake}/**/*.wav."""
+    rows = [
+        (str(path), SPLIT_NAMES[split.name.lower()], LABEL_NAMES[label.name.lower()], "", "")
+        for split in folders_in(home)
+        if split.name.lower() in SPLIT_NAMES
+        for label in folders_in(split)
+        if label.name.lower() in LABEL_NAMES
+        for path in find_audio(label)
+    ]
+    return pd.DataFrame(rows, columns=["path", "split", "label", "system", "speaker"])
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV file, or a folder's manifest.csv: columns path (relative to the file) and label, if known split and others.
+
+    Without a column split all is testing; rows with a split of another name are left out. Raises DataError for a
+    missing column, an unknown label, or a file that is no CSV.
+    """
+    path = path if path.is_file() else path / "manifest.csv"
+    table = _csv(path, encoding="utf-8")
+    missing = {"path", "label"} - set(table.columns)
+    if missing:
+        raise DataError(f"{path}: no column {', '.join(sorted(missing))}; expected path, label (real or fake), split")
+    split = table.get("split", pd.Series("testing", table.index)).str.lower().map(SPLIT_NAMES)
+    manifest = _manifest(path, table, [str(path.parent / name) for name in table.path], split)
+    return manifest[split.notna()].reset_index(drop=True)
+
+
+def read_in_the_wild(home: Path) -> pd.DataFrame:
+    """In-the-Wild (Müller et al., Interspeech 2022): HOME/meta.csv (file, speaker, label) beside the clips.
+
+    All of it is testing. The speaker of a fake is the person it imitates; systems are unknown.
+    """
+    table = _csv(home / "meta.csv")
+    paths = [os.path.join(home, name) for name in table.file]
+    return _manifest(home / "meta.csv", table.drop(columns="file"), paths, "testing")
+
+
+def read_asvspoof2019(home: Path) -> pd.DataFrame:
+    """ASVspoof 2019 LA or PA (Wang et al., Computer Speech and Language 2020) by its folder of protocols.
+
+    HOME is ASVspoof2019_{LA,PA}_cm_protocols; the clips lie in ../ASVspoof2019_{LA,PA}_{train,dev,eval}/flac. In PA the
+    fakes are replayed recordings, not synthesis; its column environment names the simulated room.
+    """
+    home = home.absolute()
+    track = home.name.split("_")[1]
+    files = {"training": "train.trn", "validation": "dev.trl", "testing": "eval.trl"}
+    parts = {
+        split: (
+            home / f"ASVspoof2019.{track}.cm.{file}.txt",
+            home.parent / f"ASVspoof2019_{track}_{file.split('.')[0]}" / "flac",
+        )
+        for split, file in files.items()
+    }
+    return _read_protocols(home, ASVSPOOF2019[track], parts)
+
+
+def read_asvspoof2021(home: Path) -> pd.DataFrame:
+    """ASVspoof 2021 LA or DF (Liu et al., IEEE/ACM TASLP 2023): HOME is ASVspoof2021_{LA,DF}_eval with flac/ in it.
+
+    The keys, {LA,DF}-keys-full, are found in HOME or beside it: keys/{LA,DF}/CM/trial_metadata.txt. Taken is the subset
+    eval alone, on which the published figures are given, as testing; not progress (seen by the challenge's
+    leaderboard) and hidden (silence cut off). Columns codec, transmission (LA), source and vocoder (DF) follow.
+    """
+    home = home.absolute()
+    track = home.name.split("_")[1]
+    places = [home.parent, *folders_in(home.parent)]  # HOME is one of them
+    keys = _first([place / "keys" / track / "CM" / "trial_metadata.txt" for place in places])
+    return _read_protocols(home, ASVSPOOF2021[track], {"testing": (keys, home / "flac")})
+
+
+def read_asvspoof5(home: Path) -> pd.DataFrame:
+    """ASVspoof 5, track 1 (Wang et al., ASVspoof Workshop 2024), by the folder of its protocols.
+
+    HOME holds ASVspoof5.{train,dev.track_1,eval.track_1}.tsv; the clips lie in flac_T, flac_D and flac_E_eval, in HOME
+    or beside it. Columns gender, codec and codec_q follow; an empty codec means uncoded.
+    """
+    home = home.absolute()
+    places = (home, home.parent)
+    names = {"training": ("train", "T"), "validation": ("dev.track_1", "D"), "testing": ("eval.track_1", "E_eval")}
+    parts = {
+        split: (home / f"ASVspoof5.{file}.tsv", _first([place / f"flac_{folder}" for place in places]))
+        for split, (file, folder) in names.items()
+    }
+    return _read_protocols(home, ASVSPOOF5, parts)
+
+
+def _first(paths: list[Path]) -> Path:
+    """The first path that exists, else the first."""
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def _csv(path: Path, **options) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, **options)
+    except ValueError as error:  # pandas' own errors and wrong encodings
+        raise DataError(f"{path}: cannot be read as a table ({error}); fetch or write it again") from error
+
+
+def _read_protocols(home: Path, columns: list[str], parts: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
+    """The rows of all protocols that are there; `parts`: split -> (protocol, folder of its clips)."""
+    tables = [_read_protocol(file, columns, split, clips) for split, (file, clips) in parts.items() if file.is_file()]
+    if not tables:
+        names = ", ".join(str(file) for file, _ in parts.values())
+        raise DataError(f"{home}: no protocol for it; unpack the data set's protocols or keys to {names}")
+    return pd.concat(tables, ignore_index=True)
+
+
+def _read_protocol(file: Path, columns: list[str], split: str, clips: Path) -> pd.DataFrame:
+    table = _csv(file, sep=r"\s+", header=None, quoting=csv.QUOTE_NONE).fillna("")
+    if table.shape[1] < len(columns):
+        raise DataError(f"{file}: {table.shape[1]} columns, not {len(columns)} ({' '.join(columns)}); fetch it again")
+    table = table.iloc[:, : len(columns)].set_axis(columns, axis=1)
+    if "subset" in table:
+        table = table[table.subset == "eval"].drop(columns="subset").reset_index(drop=True)
+    paths = [os.path.join(clips, f"{clip}.flac") for clip in table.file]
+    known = table.drop(columns=["label", "file", "-"], errors="ignore").replace(NOTHING)
+    return _manifest(file, known.assign(label=table.label), paths, split)
+
+
+def _manifest(file: Path, table: pd.DataFrame, paths: list[str], split) -> pd.DataFrame:
+    """The five columns of every manifest, then the others of `table`; DataError for a label that means nothing."""
+    labels = table.label.str.lower()
+    unknown = sorted(set(labels) - set(LABEL_NAMES))
+    if unknown:
+        raise DataError(f"{file}: labels {unknown[:5]} are unknown; use real and fake")
+    columns = {
+        "path": paths,
+        "split": split,
+        "label": labels.map(LABEL_NAMES),
+        "system": table.get("system", ""),
+        "speaker": table.get("speaker", ""),
+    }
+    return pd.DataFrame(columns).join(table.drop(columns=list(columns), errors="ignore"))
+
+
+def _drop_missing(manifest: pd.DataFrame, home: Path) -> pd.DataFrame:
+    """Without the rows whose file is not there: one listing a folder, not one look a file."""
+    places = [os.path.split(path) for path in manifest.path]
+    listed = {folder: _names(folder) for folder in {folder for folder, _ in places}}
+    there = pd.Series([name in listed[folder] for folder, name in places], manifest.index, dtype=bool)
+    gone = manifest.path[~there]
+    if gone.empty:
+        return manifest
+    if not there.any():
+        raise DataError(f"{home}: none of its {len(gone)} audio files is there, e.g. {gone.iloc[0]}; unpack them there")
+    named = ", ".join(gone[:5]) + (", ..." if len(gone) > 5 else "")
+    warnings.warn(f"{home}: {len(gone)} of {len(manifest)} audio files are missing: {named}", stacklevel=4)
+    return manifest[there].reset_index(drop=True)
+
+
+def _names(folder: str) -> set[str]:
+    return set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
+
+
+def _is_table(path: Path) -> bool:
+    return path.is_file() or (path / "manifest.csv").is_file()
+
+
+def _is_asvspoof2019(path: Path) -> bool:
+    return path.absolute().name in {f"ASVspoof2019_{track}_cm_protocols" for track in ASVSPOOF2019}
+
+
+def _is_asvspoof2021(path: Path) -> bool:
+    return path.absolute().name in {f"ASVspoof2021_{track}_eval" for track in ASVSPOOF2021}
+
+
+def _is_asvspoof5(path: Path) -> bool:
+    return any((path / f"ASVspoof5.{part}.tsv").is_file() for part in ("train", "dev.track_1", "eval.track_1"))
+
+
+def _is_in_the_wild(path: Path) -> bool:
+    if not (path / "meta.csv").is_file():
+        return False
+    with open(path / "meta.csv", encoding="utf-8-sig", errors="replace") as file:
+        return {"file", "speaker", "label"} <= set(file.readline().strip().split(","))
+
+
+def _is_split_folders(path: Path) -> bool:
+    return any(folder.name.lower() in SPLIT_NAMES for folder in folders_in(path))
+
+
+READERS = (  # the first that knows a folder reads it
+    Reader("table", _is_table, read_table),
+    Reader("ASVspoof 2019", _is_asvspoof2019, read_asvspoof2019),
+    Reader("ASVspoof 2021", _is_asvspoof2021, read_asvspoof2021),
+    Reader("ASVspoof 5", _is_asvspoof5, read_asvspoof5),
+    Reader("In-the-Wild", _is_in_the_wild, read_in_the_wild),
+    Reader("Fake-or-Real", _is_split_folders, read_folders),
+)

@@ -1,1 +1,0 @@
-"""How the released detector is chosen, trained and described; needed nowhere else."""

@@ -1,0 +1,444 @@
+"""The page that judges recordings in the browser, built and used as a reader uses it.
+
+It needs `npm ci --prefix site --ignore-scripts` once, and Chromium like test_browser. No request may leave this
+computer.
+"""
+
+import csv
+import functools
+import re
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from fractions import Fraction
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import RATE, ROOT, contrast_ratio
+from playwright.sync_api import expect, sync_playwright
+from test_browser import PATIENCE, SWITCHES, chromium
+
+from dfa_utils import Detector
+from dfa_utils.audio import AudioError, resample
+from dfa_utils.display import MEANING
+from dfa_utils.inference import Prediction
+
+TOY = ROOT / "data" / "toy"
+AXE = ROOT / "site" / "node_modules" / "axe-core" / "axe.min.js"
+RATES = (8_000, 22_050, 44_100, 48_000)  # Hz
+FORMATS = {"u8.wav": "PCM_U8", "s16.wav": "PCM_16", "s24.wav": "PCM_24", "s32.wav": "PCM_32", "f32.wav": "FLOAT"}
+FORMATS |= {"16.flac": "PCM_16", "24.flac": "PCM_24", "vorbis.ogg": "VORBIS", "layer3.mp3": "MPEG_LAYER_III"}
+RARE = {"f64.wav": "DOUBLE", "alaw.wav": "ALAW", "ulaw.wav": "ULAW", "opus.ogg": "OPUS"}
+TOLERANCE = 1e-3  # of scores against Python's
+HEAR = "globalThis.heard = []; const begin = AudioBufferSourceNode.prototype.start;" + (
+    "AudioBufferSourceNode.prototype.start = function () { heard.push(this.buffer.duration); begin.call(this); };"
+)
+requests = []  # of all pages and workers
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves a folder and writes no log."""
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The page as `python site/build.py` makes it."""
+    chromium()
+    path = tmp_path_factory.mktemp("page") / "site"
+    done = subprocess.run([sys.executable, ROOT / "site" / "build.py", path], capture_output=True, text=True)
+    if done.returncode:
+        pytest.fail(f"the page was not built: {done.stderr.strip()[-500:]}", pytrace=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    expect.set_options(timeout=1000 * PATIENCE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def visit(browser, address, **settings):
+    """The page in a context of its own, ready."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | settings)
+    context.on("request", lambda request: requests.append(request.url))
+    context.add_init_script(HEAR)
+    page = context.new_page()
+    page.set_default_timeout(1000 * PATIENCE)
+    page.goto(address)
+    expect(page.locator("#status")).to_have_text("Ready.")
+    yield page
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def shared(browser, address):
+    with visit(browser, address) as page:
+        yield page
+
+
+@pytest.fixture
+def page(shared):
+    """The page without recordings."""
+    if shared.locator("#clear").is_visible():
+        shared.locator("#clear").click()
+    return shared
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaves_this_computer(address):
+    yield
+    assert [url for url in requests if not url.startswith((address, "blob:", "data:"))] == []
+
+
+@pytest.fixture(scope="module")
+def python():
+    """The released detector in Python, which the page must agree with."""
+    return Detector.load()
+
+
+@functools.cache
+def toy_voices():
+    """All toy voices, one after the other: [T] float32 at 16 kHz."""
+    return np.concatenate([soundfile.read(path, dtype="float32")[0] for path in sorted(TOY.glob("*/*/*.wav"))])
+
+
+def voice(start, seconds=2.3, rate=RATE):
+    """A part of the toy voices that begins at `start` s: [T] float32."""
+    samples = toy_voices()[int(start * RATE) :][: int(seconds * RATE)] * np.float32(0.8)
+    new, old = Fraction(rate, RATE).as_integer_ratio()
+    return samples if rate == RATE else resample(samples, old, new)
+
+
+def in_many_formats(folder):
+    """Write 50 recordings: every rate in every format, then channels, pauses, offsets, short ones, and rarer kinds."""
+    sounds = {}
+    for i, rate in enumerate(RATES):
+        for j, end in enumerate(FORMATS):
+            sounds[f"{rate}-{end}"] = voice(20 * i + 2 * j, rate=rate), rate
+    left, right = voice(8, rate=44_100), 0.3 * voice(14, rate=44_100)
+    two, against = np.stack([left, right], axis=1), np.stack([left, -left], axis=1)
+    sounds |= {f"two-{end}": (two, 44_100) for end in FORMATS if end not in ("u8.wav", "s32.wav", "f32.wav")}
+    sounds |= {"against-s16.wav": (against, 44_100), "against-24.flac": (against, 44_100)}
+    pauses = np.concatenate([np.zeros(9_000), voice(50, 2.5), np.zeros(40_000), voice(60, 0.7), np.zeros(500)])
+    sounds |= {
+        "pauses-s16.wav": (pauses, RATE),
+        "pauses-16.flac": (pauses, RATE),
+        "offset-f32.wav": (pauses + 0.1, RATE),
+    }
+    sounds |= {"short-s16.wav": (voice(70, 1.3), RATE), "shorter-f64.wav": (voice(71, 0.4), RATE)}
+    sounds |= {"96k-s24.wav": (voice(72, rate=96_000), 96_000), "odd-s16.wav": (voice(75), 15_999)}
+    sounds |= {"telephone-alaw.wav": (voice(78), RATE), "telephone-ulaw.wav": (voice(81), RATE)}
+    sounds |= {"opus.ogg": (voice(84, rate=48_000), 48_000), "tagged-layer3.mp3": (voice(87), RATE)}
+    for name, (samples, rate) in sounds.items():
+        soundfile.write(folder / name, samples, rate, subtype=(FORMATS | RARE)[re.split("-", name)[-1]])
+    mp3 = folder / "tagged-layer3.mp3"
+    mp3.write_bytes(b"ID3\x04\0\0\0\0\x02\0" + bytes(256) + mp3.read_bytes())
+    return [folder / name for name in sounds]
+
+
+def judge(page, paths):
+    """Choose files and wait until all are judged."""
+    before = page.locator("#status").inner_text()
+    page.locator("#choose").set_input_files(paths)
+    expect(page.locator("#status")).not_to_have_text(before)
+    expect(page.locator("#status")).to_have_text(re.compile("judged", re.IGNORECASE))
+
+
+def download(page, button, path):
+    """What a button lets the browser save."""
+    with page.expect_download() as saved:
+        page.locator(button).click()
+    saved.value.save_as(path)
+    return saved.value.suggested_filename
+
+
+def table_of(page, folder):
+    """The rows of the CSV by their path."""
+    assert download(page, "#csv", folder / "scores.csv") == "scores.csv"
+    with open(folder / "scores.csv", encoding="utf-8", newline="") as file:
+        return {row["path"]: row for row in csv.DictReader(file)}
+
+
+def wav(path, samples, rate=RATE, **settings):
+    soundfile.write(path, samples, rate, **settings)
+    return path
+
+
+def test_a_recording_gets_its_verdict_in_words(page, python):
+    path = TOY / "testing" / "fake" / "voice16-019.wav"
+    judge(page, path)
+    expect(page.locator("#verdict h2")).to_have_text("fake voice16-019.wav")
+    expect(page.locator("#announcement")).to_have_text("voice16-019.wav: fake.")
+    expect(page.locator("#verdict")).to_contain_text("not evidence by itself")
+    expect(page.locator("#verdict")).to_contain_text(f"P(fake) {python.predict(path).score:.3f}")
+    expect(page.locator("#verdict svg")).to_have_attribute("aria-label", re.compile("uncertain from .* threshold"))
+    expect(page.locator("#detector")).to_have_text(f"{python.fingerprint}-onnx")
+
+
+def test_labels_are_those_of_python_and_real_is_no_proof(page, python):
+    scores = np.unique([0, *(python.uncertain), python.threshold, *np.linspace(0, 1, 41)])
+    ask = """async ([scores, figures]) => { const { explain, labelOf } = await import("/src/verdict.js");
+        return [scores.map((score) => labelOf(score, figures)), explain({ label: "real" }, figures)]; }"""
+    figures = {"threshold": python.threshold, "uncertain": python.uncertain, "meaning": MEANING}
+    labels, real = page.evaluate(ask, [scores.tolist(), figures])
+    given = (python.threshold, 1.0, np.empty(0), np.empty(0), python.uncertain)
+    assert labels == [Prediction("", score, *given).label for score in scores.tolist()]
+    assert real == MEANING["real"]
+
+
+def test_a_file_can_be_dropped(page):
+    path = TOY / "testing" / "fake" / "voice16-019.wav"
+    make = """bytes => { const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], "dropped.wav")); return data; }"""
+    data = page.evaluate_handle(make, list(path.read_bytes()))
+    page.locator("#drop").dispatch_event("drop", {"dataTransfer": data})
+    expect(page.locator("#verdict h2")).to_have_text("fake dropped.wav")
+
+
+def test_scores_are_those_of_python_whatever_the_format(page, python, tmp_path):
+    paths = in_many_formats(tmp_path)
+    assert len(paths) >= 50
+    judge(page, paths)
+    rows, worst = table_of(page, tmp_path), 0
+    for path, expected in python.predict_files(paths):
+        row = rows[Path(path).name]
+        assert row["error"] == "", row
+        assert float(row["score"]) == pytest.approx(expected.score, abs=TOLERANCE), row
+        assert float(row["seconds"]) == pytest.approx(expected.seconds, abs=2e-3), row
+        assert (row["label"], row["reason"]) == (expected.label, expected.reason)
+        worst = max(worst, abs(float(row["score"]) - expected.score))
+    print(f"largest difference of {len(paths)} scores from Python's: {worst:.1e}")
+
+
+def test_window_scores_and_times_are_those_of_python(page, python, tmp_path):
+    path = wav(tmp_path / "pauses.wav", np.concatenate([voice(0, 5.3), np.zeros(40_000), voice(9, 3.2)]))
+    judge(page, path)
+    expected, timeline = python.predict(path), page.locator("#timeline svg")
+    timeline.press("Home")
+    for i, (start, score) in enumerate(zip(expected.times, expected.scores, strict=True)):
+        said = timeline.get_attribute("aria-valuetext")
+        place, of, begin, _, probability = map(float, re.findall(r"\d+\.?\d*", said))
+        assert (place, of) == (i + 1, len(expected.scores))
+        assert begin == pytest.approx(start, abs=0.051)
+        assert probability == pytest.approx(score, abs=TOLERANCE + 5e-4)
+        timeline.press("ArrowRight")
+
+
+def test_what_is_no_speech_is_uncertain_and_says_why(page, tmp_path):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(3 * RATE)
+    judge(page, [wav(tmp_path / "noise.wav", noise), wav(tmp_path / "short.wav", voice(2, 0.2))])
+    rows = table_of(page, tmp_path)
+    assert {row["label"] for row in rows.values()} == {"uncertain"}
+    assert rows["noise.wav"]["reason"].startswith("no clear speech")
+    assert rows["short.wav"]["reason"].startswith("less than 0.5 s of sound")
+
+
+def bad_files(folder):
+    """Files that cannot be judged, and a word that the reason holds."""
+    (folder / "text.mp3").write_text("no audio " * 500)
+    (folder / "empty.wav").touch()
+    whole = wav(folder / "whole.wav", voice(0)).read_bytes()
+    (folder / "cut.wav").write_bytes(whole[:-5_000])
+    wav(folder / "silent.wav", np.zeros(RATE))
+    wav(folder / "nothing.wav", np.zeros(0))
+    wav(folder / "absurd.wav", np.full(RATE, np.nan), subtype="FLOAT")
+    wav(folder / "slow.wav", voice(0), 3_000)
+    words = {"text.mp3": "no audio", "empty.wav": "empty", "cut.wav": "truncated", "silent.wav": "silent"}
+    return words | {"nothing.wav": "no samples", "absurd.wav": "NaN", "slow.wav": "3000 Hz"}
+
+
+def test_a_file_that_cannot_be_judged_says_why_and_stops_nothing(page, python, tmp_path):
+    words = bad_files(tmp_path)
+    paths = [tmp_path / name for name in [*words, "whole.wav"]]
+    assert [isinstance(result, AudioError) for _, result in python.predict_files(paths)] == [True] * 7 + [False]
+    judge(page, paths)
+    expect(page.locator("#status")).to_contain_text("7 could not be judged")
+    rows = table_of(page, tmp_path)
+    for name, word in words.items():
+        assert word in rows[name]["error"], rows[name]
+        assert rows[name]["score"] == rows[name]["label"] == ""
+    assert rows["whole.wav"]["error"] == ""
+    page.get_by_role("button", name="absurd.wav").click()
+    expect(page.locator("#verdict p")).to_have_text(re.compile(r"^absurd\.wav: holds samples .*; .*\.$"))
+
+
+def test_what_is_longer_than_the_page_takes_is_refused_at_once(page, tmp_path):
+    long = wav(tmp_path / "long.wav", np.full(31 * 60 * 4_000, 0.1), 4_000, subtype="PCM_U8")
+    packed = wav(tmp_path / "long.flac", np.zeros(31 * 60 * 8_000), 8_000)
+    judge(page, [long, packed])
+    errors = [row["error"] for row in table_of(page, tmp_path).values()]
+    assert [("lasts 31 minutes" in error, "30" in error) for error in errors] == [(True, True)] * 2
+
+
+def test_a_minute_is_judged_in_seconds(page, tmp_path):
+    path = wav(tmp_path / "minute.wav", voice(0, 60, 44_100), 44_100)
+    began = time.monotonic()
+    judge(page, path)
+    took = time.monotonic() - began
+    print(f"one minute of sound: verdict after {took:.1f} s")
+    expect(page.locator("#window")).to_contain_text("Window 1 of 59")
+
+
+def test_the_table_is_sorted_and_its_csv_is_pythons(page, python, tmp_path):
+    paths = [
+        wav(tmp_path / name, voice(start)) for name, start in {'b "x", y.wav': 0, "a.wav": 40, "c.wav": 80}.items()
+    ]
+    (tmp_path / "bad.wav").write_text("no audio")
+    judge(page, [*paths, tmp_path / "bad.wav"])
+    scores = page.locator("#table tbody td:nth-child(3)")
+    for direction, step in (("ascending", 1), ("descending", -1)):
+        page.get_by_role("button", name="P(fake)").click()
+        expect(page.locator("#table th", has_text="P(fake)")).to_have_attribute("aria-sort", direction)
+        shown = scores.all_inner_texts()
+        assert shown == [*sorted(shown[:3])[::step], "-"]
+    page.get_by_role("button", name="File", exact=True).click()
+    names = page.locator("#table tbody th").all_inner_texts()
+    assert names == ["a.wav", 'b "x", y.wav', "bad.wav", "c.wav"]
+    rows = table_of(page, tmp_path)
+    assert list(next(iter(rows.values()))) == ["path", "score", "label", "reason", "seconds", "detector", "error"]
+    assert list(rows) == ['b "x", y.wav', "a.wav", "c.wav", "bad.wav"]
+    assert {row["detector"] for row in rows.values()} == {f"{python.fingerprint}-onnx"}
+    assert rows["bad.wav"]["error"].startswith("bad.wav: ")
+
+
+def test_the_report_needs_nothing_else(page, browser, tmp_path):
+    name = "a <b> & c.wav"
+    judge(page, wav(tmp_path / name, voice(20)))
+    download(page, "#report", tmp_path / "report.html")
+    context, asked = browser.new_context(offline=True), []
+    context.on("request", lambda request: asked.append(request.url))
+    report = context.new_page()
+    report.goto((tmp_path / "report.html").as_uri())
+    expect(report.locator("h2")).to_contain_text(name)
+    expect(report.locator("svg.timeline circle")).to_have_count(2)
+    assert report.locator("svg image").evaluate("image => image.decode().then(() => true)")
+    report.set_viewport_size({"width": 390, "height": 844})
+    assert report.evaluate("document.documentElement.scrollWidth") <= 390
+    assert report.locator("script").count() == 0
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    context.close()
+
+
+def test_all_can_be_done_with_the_keyboard(page, tmp_path):
+    with page.expect_file_chooser() as chooser:
+        page.reload()
+        expect(page.locator("#status")).to_have_text("Ready.")
+        tab_to(page, "#choose")
+        page.keyboard.press("Enter")
+    chooser.value.set_files(wav(tmp_path / "mine.wav", voice(0, 5)))
+    expect(page.locator("#verdict h2")).to_contain_text("mine.wav")
+    tab_to(page, "#examples button")
+    page.keyboard.press("Enter")
+    expect(page.locator("#verdict h2")).to_contain_text("simulated-voice.wav")
+    page.get_by_role("button", name="mine.wav").press("Enter")
+    tab_to(page, "#timeline svg")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#window")).to_contain_text("Window 2 of 4")
+    page.wait_for_timeout(300)
+    assert page.evaluate("heard") == pytest.approx([2], abs=1e-3)
+
+
+def tab_to(page, target):
+    """Press Tab until an element has the focus, which must be seen."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("target => document.activeElement.matches(target)", target):
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+            return
+    pytest.fail(f"Tab does not reach {target}")
+
+
+def test_a_click_on_a_window_lets_it_be_heard(page, tmp_path):
+    judge(page, wav(tmp_path / "eight bits.wav", voice(0, 9, 8_000), 8_000, subtype="PCM_U8"))
+    page.evaluate("heard.length = 0")
+    box = page.locator("#timeline svg").bounding_box()
+    page.locator("#timeline svg").click(position={"x": box["width"] / 2, "y": 80})
+    expect(page.locator("#window")).to_contain_text(re.compile(r"Window [45] of 8"))
+    page.wait_for_timeout(300)
+    assert page.evaluate("heard") == pytest.approx([2], abs=1e-3)
+
+
+def test_the_microphone_is_recorded_and_judged(browser, address, tmp_path):
+    with visit(browser, address, permissions=["microphone"]) as page:
+        page.get_by_role("button", name="Record").click()
+        expect(page.locator("#status")).to_contain_text("Recording: speak")
+        page.wait_for_timeout(1_500)
+        page.get_by_role("button", name="Stop and judge").click()
+        expect(page.locator("#verdict h2")).to_contain_text("recording-")
+        (row,) = table_of(page, tmp_path).values()
+        assert 1 < float(row["seconds"]) < 10
+
+
+def test_without_a_microphone_it_says_so(page):
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = async () => { throw new Error('denied'); }; }")
+    page.get_by_role("button", name="Record").click()
+    expect(page.locator("#status")).to_have_text(re.compile("^Nothing was recorded: .*allow this page"))
+    page.evaluate("() => { delete navigator.mediaDevices.getUserMedia; }")
+
+
+def contrast(page, selector, of):
+    """The contrast of an element's colour (color, fill ...) against its card, as WCAG defines it."""
+    script = """([selector, of]) => [getComputedStyle(document.querySelector(selector))[of],
+        getComputedStyle(document.querySelector("section")).backgroundColor]"""
+    first, second = (
+        [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]] for colour in page.evaluate(script, [selector, of])
+    )
+    return contrast_ratio(first, second)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_read_it(browser, address, scheme, tmp_path):
+    with visit(browser, address, color_scheme=scheme, reduced_motion="reduce") as page:
+        (tmp_path / "bad.wav").write_text("no audio")
+        judge(page, [wav(tmp_path / "voice.wav", voice(0, 6)), tmp_path / "bad.wav"])
+        assert contrast(page, "svg text", "fill") >= 4.5
+        assert contrast(page, ".dot.fake", "fill") >= 3
+        assert contrast(page, "body", "color") >= 4.5
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate("axe.run()")["violations"]
+        serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
+        assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in serious] == []
+
+
+def test_it_fits_on_a_phone(browser, address, tmp_path):
+    with visit(browser, address, viewport={"width": 390, "height": 844}, has_touch=True) as page:
+        name = "a_recording_with_a_very_long_name_that_has_no_spaces_at_all_and_goes_on_and_on.wav"
+        judge(page, [wav(tmp_path / name, voice(0, 12)), wav(tmp_path / "b.wav", voice(30))])
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.locator("#timeline svg").bounding_box()["width"] > 300
+
+
+def test_the_worker_is_seen_and_neither_it_nor_the_page_can_reach_another_host(shared, address):
+    assert f"{address}lib/ort.wasm.bundle.min.mjs" in requests
+    other = address.replace("127.0.0.1", "localhost")
+    ask = "url => fetch(url, { mode: 'no-cors' }).then(() => 'reached', () => 'refused')"
+    for place in (shared, shared.workers[0]):
+        assert (place.evaluate(ask, address), place.evaluate(ask, other)) == ("reached", "refused")
+
+
+def test_a_build_never_removes_what_it_did_not_make(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    done = subprocess.run([sys.executable, ROOT / "site" / "build.py", tmp_path], capture_output=True, text=True)
+    assert (done.returncode, (tmp_path / "thesis.txt").read_text()) == (1, "mine")
+    assert "give another folder" in done.stderr
