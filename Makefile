@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-NODE_MODULES := site/node_modules/.package-lock.json
+NODE_MODULES := web/node_modules/.package-lock.json
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 SAMPLES := data/toy/testing/real/voice15-005.wav data/toy/testing/fake/voice16-019.wav
 EXECUTE := $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.record_timing=False
@@ -13,7 +13,7 @@ export DFA_WIDGETS := off
 export DFA_CACHE := $(CURDIR)/build/cache
 unexport DFA_DATA
 
-.PHONY: run test notebooks report site docs benchmarks lock clean
+.PHONY: run test test-web test-research app notebooks report site docs benchmarks lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.txt pyproject.toml
@@ -23,8 +23,8 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
 
-$(NODE_MODULES): site/package.json site/package-lock.json $(READY)
-	$(BIN)/npm ci --prefix site --ignore-scripts --no-audit --no-fund --loglevel=error
+$(NODE_MODULES): web/package.json web/package-lock.json $(READY)
+	$(BIN)/npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
 
 run: export DFA_RUNS := $(CURDIR)/build/runs
@@ -36,15 +36,26 @@ run: $(READY)
 	@echo "Executed notebooks and their HTML pages: $(CURDIR)/build"
 	@echo "In each new terminal first: source .venv/bin/activate"
 
-test: export DFA_RUNS := $(CURDIR)/build/test-runs
-test: export OMP_NUM_THREADS := 1
-test: $(READY) $(NODE_MODULES)
+# The package and the notebooks. What lies outside, web/ and research/, has tests of its own.
+test test-web test-research: export DFA_RUNS := $(CURDIR)/build/test-runs
+test test-web test-research: export OMP_NUM_THREADS := 1
+test: $(READY)
 	rm -rf $(DFA_RUNS)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python -m pytest
 
-# Refresh what is committed of the outputs: each notebook in a fresh kernel on the toy data, in order, and the README's picture.
+test-web: $(READY) $(NODE_MODULES)
+	$(BIN)/python -m pytest web/tests
+
+test-research: $(READY)
+	$(BIN)/python -m pytest research/tests
+
+# The app on this computer: http://127.0.0.1:7860, until Ctrl+C.
+app: $(READY)
+	$(BIN)/python app.py
+
+# Update the committed outputs: each notebook in a fresh kernel on the toy data, in order, and the README's picture.
 notebooks: export DFA_RUNS := $(CURDIR)/build/runs
 notebooks: $(READY)
 	rm -rf build
@@ -61,21 +72,21 @@ report: $(READY)
 	sed 's#<img [^>]*colab-badge[^>]*>##' build/page.html > build/report.html
 	rm build/page.html
 
-# The page that judges recordings in the browser, which keeps them: build/site, to be served by any web server.
+# The page that judges recordings in the browser, where they stay: build/site, for any web server.
 site: $(READY) $(NODE_MODULES)
-	$(BIN)/python site/build.py build/site
+	$(BIN)/python web/build.py build/site
 
 # The documentation as a site that needs no network: build/docs.
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(READY)
 	$(BIN)/mkdocs build --strict
 
-# Measure on this machine, and put the figures into docs/speed.md and docs/security.md.
+# Measure on this machine, and write the figures into docs/speed.md and docs/security.md.
 benchmarks: $(READY)
 	for name in decode features epoch scoring arithmetic growth memory kills fuzz resources without_torch interval_coverage toy_story table; do \
-		$(BIN)/python tests/benchmarks/$$name.py || exit; done
+		$(BIN)/python research/benchmarks/$$name.py || exit; done
 
-# Write requirements.txt anew: exact versions with hashes for every system, from pyproject.toml; versions that still fit stay.
+# Update requirements.txt from pyproject.toml: exact versions with hashes for every system; versions that still fit stay.
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet uv
@@ -83,4 +94,4 @@ lock:
 		--no-annotate --custom-compile-command "make lock" pyproject.toml --output-file requirements.txt
 
 clean:
-	rm -rf build runs site/node_modules $(VENV)
+	rm -rf build runs web/node_modules $(VENV)

@@ -15,8 +15,8 @@ from mkdocs.structure.files import File
 from mkdocs.structure.toc import get_toc
 
 ROOT = Path(__file__).parents[1]
-ADDED = ("notebooks/*.ipynb", "data/*.md", "data/*.png", "dfa_utils/weights/*.[mcp]*", "C*.md")
-MODULES = re.compile(r"<!-- modules (\w+) -->")
+ADDED = ("notebooks/*.ipynb", "data/*.md", "data/*.png", "dfa_utils/weights/*.md", "C*.md")
+ADDED += ("research/*.md", "research/results/*.png", "web/*.md")
 FIGURE = re.compile(r"<!-- figure (\w+): (.+?) -->\n(.+(?:\n.+)*)")
 BADGE = re.compile(r"<img[^>]*colab-badge[^>]*>")
 TAG = re.compile(r"<[^>]+>")
@@ -40,13 +40,13 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Make links from docs/ and into it fit the site; put in the modules of the API and the figures of the gallery."""
+    """Make links from docs/ and into it fit the site, and insert the figures of the gallery."""
     depth = page.file.src_uri.count("/")
     if page.file.src_dir == config.docs_dir:
         markdown = markdown.replace("](" + "../" * (depth + 1), "](" + "../" * depth)
     else:
         markdown = re.sub(r"\]\(((?:\.\./)*)docs/", r"](\1", markdown)
-    markdown, taken = MODULES.sub(_modules, markdown), {}
+    taken = {}
     return FIGURE.sub(lambda found: _figure(*found.groups(), taken, config, files), markdown)
 
 
@@ -67,12 +67,6 @@ def _link(target: str, source: File, files) -> str:
     if file is None:
         raise PluginError(f"{source.src_uri}: links to {name}, which is not part of the site")
     return file.url_relative_to(source)
-
-
-def _modules(found: re.Match) -> str:
-    """What mkdocstrings shows of each module in a folder of the package."""
-    stems = sorted(path.stem for path in (ROOT / "dfa_utils" / found[1]).glob("[!_]*.py"))
-    return "\n\n".join(f"::: dfa_utils.{found[1]}.{stem}" for stem in stems)
 
 
 def _figure(notebook: str, heading: str, caption: str, taken: dict, config, files) -> str:

@@ -26,8 +26,8 @@ from dfa_utils.evaluation import save_scores
 from dfa_utils.support import HEADINGS
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-PROSE = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")),
-         ROOT / "dfa_utils" / "weights" / "MODEL_CARD.md"]  # fmt: skip
+READMES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "research/README.md", "web/README.md")
+PROSE = [*PAGES, *(ROOT / name for name in READMES), ROOT / "dfa_utils" / "weights" / "MODEL_CARD.md"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 OFFLINE = """
 import socket, sys
@@ -40,7 +40,6 @@ from mkdocs.__main__ import cli
 
 cli(["build", "--strict", "--quiet", "--site-dir", sys.argv[1]])
 """
-WITHOUT_API = {"__main__"}  # it is reached by the command line
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +95,7 @@ def test_every_page_of_the_repository_is_built(site, pages):
     found = {path.relative_to(site).as_posix() for path in pages}
     assert {f"notebooks/{path.stem}.html" for path in NOTEBOOKS} <= found
     assert {path.relative_to(ROOT / "docs").with_suffix(".html").as_posix() for path in PAGES} <= found
-    assert {"dfa_utils/weights/MODEL_CARD.html", "data/index.html", "CONTRIBUTING.html", "CHANGELOG.html"} <= found
+    assert {"dfa_utils/weights/MODEL_CARD.html", "data/index.html", "web/index.html", "CONTRIBUTING.html"} <= found
 
 
 def test_every_link_of_the_site_leads_to_a_place(site, pages):
@@ -150,9 +149,10 @@ def test_every_link_in_the_repository_leads_to_a_file(path):
 
 def public_names():
     """The dotted names of all public functions and classes of the package's modules, and of the modules."""
-    for path in sorted((ROOT / "dfa_utils").rglob("[!_]*.py")):
+    for path in sorted((ROOT / "dfa_utils").rglob("*.py")):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        if path.stem not in WITHOUT_API and "app" not in path.parts:
+        module = module.removesuffix(".__init__")
+        if path.name != "__main__.py" and path != ROOT / "dfa_utils" / "__init__.py":
             yield module
             body = ast.parse(path.read_text(encoding="utf-8")).body
             nodes = [node for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
