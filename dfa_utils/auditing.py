@@ -47,8 +47,11 @@ class Findings:
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables behind the verdicts, by title."""
-        title = "AUC of each cue: 0.5 does not separate the classes; low and high are its 95 % interval on training"
-        return {"Clips and problems": self.problems, "File formats": self.formats, title: self.probes.round(2)}
+        formats, probes = (
+            "File formats: codec, sample rate (Hz), channels",
+            "AUC of each cue (low and high: on training)",
+        )
+        return {"Clips and problems": self.problems, formats: self.formats, probes: self.probes.round(2)}
 
     def __repr__(self) -> str:
         lines = [f"{i}. {line}" for i, line in enumerate(self.verdicts, 1)] or ["No trap found."]
@@ -71,12 +74,8 @@ def audit(root) -> Findings:
     usable = clips[clips.problem == ""].reset_index(drop=True)
     training = usable[usable.split == "training"]
     duplicates, probes = find_duplicates(usable), probe(usable)
-    verdicts = [
-        *_file_verdicts(clips),
-        *_format_verdicts(training),
-        *_speaker_verdicts(usable),
-        *_duplicate_verdicts(duplicates),
-    ]
+    verdicts = _file_verdicts(clips) + _format_verdicts(training) + _speaker_verdicts(usable)
+    verdicts += _duplicate_verdicts(duplicates)
     if min((training.label == label).sum() for label in (0, 1)) >= ENOUGH:
         verdicts += _cue_verdicts(probes)
     return Findings(clips, count_problems(clips), count_formats(usable), duplicates, probes, verdicts)
@@ -135,8 +134,8 @@ def _alike(sketches: np.ndarray) -> np.ndarray:
     return np.concatenate(found, axis=1)
 
 
-def _split_and_class(clips: pd.DataFrame) -> pd.Series:
-    return clips.split + ", " + clips.label.map(dict(enumerate(CLASSES)))
+def _split_and_class(clips: pd.DataFrame) -> list[pd.Series]:
+    return [clips.split, clips.label.map(dict(enumerate(CLASSES)))]
 
 
 def _counted(count: int, noun: str) -> str:
@@ -170,13 +169,14 @@ def _format_verdicts(training: pd.DataFrame) -> list[str]:
 
 
 def _speaker_verdicts(clips: pd.DataFrame) -> list[str]:
-    speakers = {split: set(part.speaker) - {""} for split, part in clips.groupby("split")}
-    shared = speakers.get("training", set()) & speakers.get("testing", set())
-    if not shared:
+    speakers = clips[clips.speaker != ""].groupby("speaker")
+    shared = speakers.split.agg(lambda splits: {"training", "testing"} <= {*splits})
+    if not shared.any():
         return []
-    classes = clips[clips.speaker.isin(shared)].groupby("speaker").label.nunique()
-    one_class = ", each in one class only, so the voice gives the class away" if classes.max() == 1 else ""
-    return [f"{_counted(len(shared), 'speaker')} in both training and testing{one_class}; use each in one split only"]
+    one_class = (speakers.label.nunique()[shared] == 1).all()
+    why = ", each in one class only, so the voice gives the class away" if one_class else ""
+    count = _counted(int(shared.sum()), "speaker")
+    return [f"{count} in both training and testing{why}; use each in one split only"]
 
 
 def _duplicate_verdicts(duplicates: pd.DataFrame) -> list[str]:

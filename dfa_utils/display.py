@@ -17,12 +17,12 @@ MEANING = {
     "uncertain": "The detector does not decide.",
 }
 LEGEND = """\
-EER, the equal error rate: the error rate at the threshold where false positives (real clips called fake) are as \
-frequent as misses (fakes called real). HTER, the half total error rate: the mean of both error rates at the threshold \
-above. AUC: the probability that a random fake scores higher than a random real clip. minDCF and actDCF: the cost of \
-the errors as ASVspoof 5 weighs them, at the best threshold and at the one that theory sets; 1 is the cost of a blind \
-decision. Cllr: how well the scores work as probabilities, in bits; 0 is perfect, and 1 is what you get by always \
-answering "I don't know". minCllr: the Cllr after the best possible calibration."""
+EER, the equal error rate: the error rate at the threshold where false positives (real clips called fake) and misses \
+(fakes called real) are equally frequent. HTER: the mean of both error rates at the threshold above. AUC: the \
+probability that a random fake scores higher than a random real clip. minDCF and actDCF: the cost of the errors as \
+ASVspoof 5 weighs them, at the best threshold and at the one that theory sets; 1 is the cost of a blind decision. \
+Cllr: the quality of the scores as probabilities, in bits; 0 is perfect, and 1 is what you get by always answering \
+"I don't know". minCllr: the Cllr after the best possible calibration."""
 WIDTH, LEFT, RIGHT = 480, 36, 12  # of every drawing, with its margins
 SPAN = WIDTH - LEFT - RIGHT  # width of the scale and of the timeline
 
@@ -43,8 +43,7 @@ def page(title: str, sections: dict[str, str]) -> str:
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">{theme()}'
     body = "".join(f"<section><h2>{escape(name)}</h2>{html}</section>" for name, html in sections.items())
     return (
-        f'<!doctype html>\n<html lang="en"><head>{head}<title>{escape(title)}</title>'
-        "<style>body{margin:0;background:Canvas;color-scheme:light dark}</style></head>"
+        f'<!doctype html>\n<html lang="en"><head>{head}<title>{escape(title)}</title></head>'
         f'<body><main class="dfa"><h1>{escape(title)}</h1>{body}</main></body></html>\n'
     )
 
@@ -62,36 +61,29 @@ def heading(text: str) -> str:
 def table(frame: pd.DataFrame) -> str:
     """A DataFrame as an HTML table that scrolls where it is too wide; text is escaped and never cut."""
     with pd.option_context("display.max_colwidth", None):
-        return f'<div class="wide">{frame.to_html(border=0, sparsify=False)}</div>'
+        return f'<div class="wide">{frame.to_html(border=0, sparsify=False, index_names=False)}</div>'
 
 
 def as_text(tables: dict[str, pd.DataFrame]) -> str:
     """Tables by title as plain text."""
-    return "\n\n".join(f"{title}\n{frame.to_string()}" for title, frame in tables.items())
+    return "\n\n".join(f"{title}\n{frame.to_string(index_names=False)}" for title, frame in tables.items())
 
 
 def verdict_html(prediction) -> str:
     """A `Prediction` as HTML: verdict, meaning, reason and scale, and a timeline if there are several windows."""
-    label, name = prediction.label, escape(Path(prediction.path).name)
-    parts = [
-        f'<p><strong class="badge {label}">{label}</strong>{name}, {prediction.seconds:.2f} s</p>',
-        paragraph(explain(prediction)),
-        scale(prediction),
-    ]
-    if len(prediction.scores) > 1:
-        parts += [heading("Over time"), timeline(prediction)]
-    return block(*parts)
+    badge = f'<strong class="badge {prediction.label}">{prediction.label}</strong>'
+    title = f"<p>{badge}{escape(Path(prediction.path).name)}, {prediction.seconds:.2f} s</p>"
+    over_time = [heading("Over time"), timeline(prediction)] if len(prediction.scores) > 1 else []
+    return block(title, paragraph(explain(prediction)), scale(prediction), *over_time)
 
 
 def explain(prediction) -> str:
     """The meaning of the verdict in words, and the reason if it is "uncertain"."""
-    words = MEANING[prediction.label]
-    if prediction.reason:
-        return f"{words} The reason: {prediction.reason}."
-    if prediction.label == "uncertain":
+    reason = f" The reason: {prediction.reason}." if prediction.reason else ""
+    if prediction.label == "uncertain" and not reason:
         low, high = prediction.uncertain_band
-        return f"{words} P(fake) is between {low:.2f} and {high:.2f}, where errors are frequent."
-    return words
+        reason = f" P(fake) is between {low:.2f} and {high:.2f}, where errors are frequent."
+    return MEANING[prediction.label] + reason
 
 
 def scale(prediction) -> str:
@@ -148,16 +140,12 @@ def run_html(folder: Path, epochs: Sequence[dict], best: int) -> str:
     """A training run as HTML: the epoch that is kept, and the last rows of the history with it."""
     if not epochs:
         return block(paragraph(f"{folder.name}: no epoch is finished yet."))
-    kept, last = epochs[best], range(len(epochs))[-3:]
-    rows = pd.DataFrame(epochs).iloc[sorted({best, *last})].set_index("epoch")
-    losses = formatted(rows, "{:.3f}", train_loss="training loss", loss="validation loss")
-    return block(
-        paragraph(
-            f"{folder.name}: epoch {kept['epoch']} of {len(epochs)} is kept, with validation loss {kept['loss']:.3f} "
-            f"and EER {kept['eer']:.1%}."
-        ),
-        table(losses.join(formatted(rows, "{:.1%}", accuracy="accuracy", eer="EER"))),
-    )
+    kept, rows = epochs[best], sorted({best, *range(len(epochs))[-3:]})
+    frame = pd.DataFrame([epochs[i] for i in rows], [f"epoch {epochs[i]['epoch']}" for i in rows])
+    words = f"{folder.name}: epoch {kept['epoch']} of {len(epochs)} is kept, with validation loss {kept['loss']:.3f}"
+    losses = formatted(frame, "{:.3f}", train_loss="training loss", loss="validation loss")
+    rates = formatted(frame, "{:.1%}", accuracy="accuracy", eer="EER")
+    return block(paragraph(f"{words} and EER {kept['eer']:.1%}."), table(losses.join(rates)))
 
 
 def formatted(frame: pd.DataFrame, pattern: str, **names: str) -> pd.DataFrame:

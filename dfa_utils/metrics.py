@@ -21,9 +21,7 @@ def checked(labels, scores, both: bool = False) -> tuple[np.ndarray, np.ndarray]
     """Labels and scores as arrays [N] of int and float; raises the ValueErrors of this module."""
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
     if labels.ndim != 1 or labels.shape != scores.shape or not len(labels):
-        raise ValueError(
-            f"labels and scores must be two non-empty lists of the same length, got {labels.shape} and {scores.shape}"
-        )
+        raise ValueError(f"need as many labels as scores, and at least one, got {labels.shape} and {scores.shape}")
     if not ((labels == 0) | (labels == 1)).all():
         raise ValueError(f"labels must be 0 (real) or 1 (fake), got {np.unique(labels)}")
     if not np.isfinite(scores).all():
@@ -106,7 +104,7 @@ def eer(labels, scores) -> tuple[float, float]:
     gap = miss - false_positive
     after = int(np.argmax(gap <= 0))
     share = gap[after - 1] / (gap[after - 1] - gap[after])
-    rate = false_positive[after - 1] + share * (false_positive[after] - false_positive[after - 1])
+    rate = np.interp(share, [0, 1], false_positive[after - 1 : after + 1])
     closest = int(np.argmin(np.abs(gap)))
     return float(rate), float(threshold[closest : closest + 2].mean())
 
@@ -240,9 +238,7 @@ def _numbered(names: pd.DataFrame) -> list[np.ndarray]:
     named = named if named.shape[1] else names.iloc[:, :1]
     columns = [numbers for _, column in named.items() if (numbers := _numbers(column)).max() > 0]
     if not columns:
-        raise ValueError(
-            f"an interval needs two clusters in each class, but all {len(names)} clips of one class are in one"
-        )
+        raise ValueError(f"an interval needs two clusters in each class, but all {len(names)} clips of one are in one")
     return columns
 
 

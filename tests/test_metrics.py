@@ -229,10 +229,10 @@ def test_costs_that_make_no_sense_are_refused(metric, costs):
     [
         ([1, 1], [0.2, 0.3], "both classes"),
         ([0, 1], [0.2, np.nan], "not finite"),
-        ([0, 1], [0.2], "same length"),
+        ([0, 1], [0.2], "as many labels as scores"),
         ([0, 2], [0.2, 0.3], "must be 0"),
         ([0.2, 0.9], [0.2, 0.3], "must be 0"),
-        ([], [], "same length"),
+        ([], [], "as many labels as scores"),
     ],
 )
 def test_bad_input_is_refused(labels, scores, message):
