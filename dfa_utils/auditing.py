@@ -47,10 +47,8 @@ class Findings:
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables behind the verdicts, by title."""
-        formats, probes = (
-            "File formats: codec, sample rate (Hz), channels",
-            "AUC of each cue (low and high: on training)",
-        )
+        probes = "AUC of each cue (low, high: 95 % interval on training; for all cues together, on validation)"
+        formats = "File formats: codec, sample rate (Hz), channels"
         return {"Clips and problems": self.problems, formats: self.formats, probes: self.probes.round(2)}
 
     def __repr__(self) -> str:

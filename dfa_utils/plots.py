@@ -35,6 +35,7 @@ LINES = (  # styles of training, validation and testing, or of other curves; non
 MARKS = (500, 1_000, 2_000, 4_000, 8_000)  # Hz; ticks of the axis of a mel spectrogram
 IMAGE = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
 BOX = {"boxstyle": "round,pad=0.5", "facecolor": "0.95", "edgecolor": "0.3"}
+FALSE_POSITIVES = "false positive rate (real clips called fake)"
 CLIPS_PER_BIN = 10  # at least, in a reliability diagram
 
 
@@ -47,8 +48,7 @@ def plot_waveform(waveform, sample_rate: int, label: int | None = None, ax: Axes
     """Samples [T], full scale (FS) = 1, over time in s, in the colour of the class `label`."""
     ax, colour = ax or plt.gca(), "0.3" if label is None else COLOURS[label]
     ax.plot(np.arange(len(waveform)) / sample_rate, waveform, linewidth=0.6, color=colour)
-    ax.set(xlabel="time (s)", ylabel="amplitude (FS)", xlim=(0, len(waveform) / sample_rate))
-    return ax
+    return _finish(ax, xlabel="time (s)", ylabel="amplitude (FS)", xlim=(0, len(waveform) / sample_rate))
 
 
 def plot_spectrogram(
@@ -67,9 +67,8 @@ def plot_spectrogram(
         ax.set_yticks(np.interp(marks, hertz, np.arange(len(db)) + 0.5), [f"{mark:,}" for mark in marks])
     if bar:
         ax.figure.colorbar(image, ax=ax, label=unit)
-    ax.set(xlabel="time (s)", ylabel="frequency (Hz)")
     ax.grid(False)
-    return ax
+    return _finish(ax, xlabel="time (s)", ylabel="frequency (Hz)")
 
 
 def plot_chain(boxes, ax: Axes | None = None) -> Axes:
@@ -80,9 +79,8 @@ def plot_chain(boxes, ax: Axes | None = None) -> Axes:
         ax.text(place, -0.55, below, ha="center", va="top", fontsize=8, color="0.3")
         if place:
             ax.annotate("", (place - 0.36, 0), (place - 0.64, 0), arrowprops={"arrowstyle": "->", "color": "0.3"})
-    ax.set(xlim=(-0.5, len(boxes) - 0.5), ylim=(-1.6, 0.6))
     ax.set_axis_off()
-    return ax
+    return _finish(ax, xlim=(-0.5, len(boxes) - 0.5), ylim=(-1.6, 0.6))
 
 
 def plot_counts(manifest, names=NAMES, ax: Axes | None = None) -> Axes:
@@ -91,8 +89,7 @@ def plot_counts(manifest, names=NAMES, ax: Axes | None = None) -> Axes:
     for bars in ax.containers:
         ax.bar_label(bars)
     ax.legend(ax.get_legend_handles_labels()[0], names)
-    ax.set(xlabel="split", ylabel="clips")
-    return ax
+    return _finish(ax, xlabel="split", ylabel="clips")
 
 
 def plot_cue(values, labels, name: str, names=NAMES, ax: Axes | None = None) -> Axes:
@@ -104,8 +101,7 @@ def plot_cue(values, labels, name: str, names=NAMES, ax: Axes | None = None) -> 
         ax.plot(x + np.linspace(-0.2, 0.2, len(part)), part, ".", color=colour, alpha=0.6, markersize=4)
     ax.boxplot(parts, positions=[0, 1], widths=0.5, showfliers=False, medianprops={"color": "black"})
     ax.set_xticks([0, 1], names)
-    ax.set(xlabel="class", ylabel=name, title=f"AUC {metrics.roc_auc(labels, values):.2f}")
-    return ax
+    return _finish(ax, xlabel="class", ylabel=name, title=f"AUC {metrics.roc_auc(labels, values):.2f}")
 
 
 def plot_history(history, column: str, ax: Axes | None = None) -> Axes:
@@ -115,13 +111,9 @@ def plot_history(history, column: str, ax: Axes | None = None) -> Axes:
         ax.plot(history.epoch, history[f"train_{column}"], label="training", **style, **LINES[0])
     ax.plot(history.epoch, history[column], label="validation", **style, **LINES[1])
     ax.axhline({"loss": np.log(2)}.get(column, 0.5), label="chance", **CHANCE)
-    if column != "loss":
-        _in_percent(ax.yaxis)
-    name = {"loss": "cross-entropy", "eer": "equal error rate"}.get(column, column)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel="epoch", ylabel=name, ylim=(0, None))
-    ax.legend()
-    return ax
+    name = {"loss": "cross-entropy", "eer": "equal error rate"}.get(column, column)
+    return _finish(ax, "best", "" if column == "loss" else "y", xlabel="epoch", ylabel=name, ylim=(0, None))
 
 
 def plot_confusion(matrix, title: str = "", names=NAMES, ax: Axes | None = None) -> Axes:
@@ -133,9 +125,8 @@ def plot_confusion(matrix, title: str = "", names=NAMES, ax: Axes | None = None)
     style = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "xticklabels": NAMES, "yticklabels": rows, "fmt": ""}
     ax = sns.heatmap(share, annot=np.array(words), ax=ax or plt.gca(), **style)
     ax.set_yticks(ax.get_yticks(), rows, rotation=90, va="center")
-    ax.set(xlabel="called", ylabel="truth", title=title)
     ax.grid(False)
-    return ax
+    return _finish(ax, xlabel="called", ylabel="truth", title=title)
 
 
 def plot_scores(labels, scores, threshold: float, title: str = "", names=NAMES, ax: Axes | None = None) -> Axes:
@@ -145,9 +136,8 @@ def plot_scores(labels, scores, threshold: float, title: str = "", names=NAMES, 
     for label, name in enumerate(names):
         ax.hist(scores[labels == label], bins, color=COLOURS[label], alpha=0.6, label=name)
     ax.axvline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.2f}")
-    ax.set(xlabel="score = P(fake)", ylabel="clips", title=title)
-    ax.legend(loc="upper center")  # a good detector has few scores there
-    return ax
+    legend = "upper center"  # a good detector has few scores there
+    return _finish(ax, legend, xlabel="score = P(fake)", ylabel="clips", title=title)
 
 
 def plot_roc(curves: dict, ax: Axes | None = None) -> Axes:
@@ -158,10 +148,7 @@ def plot_roc(curves: dict, ax: Axes | None = None) -> Axes:
     for (name, curve), style in zip(curves.items(), cycle(LINES)):
         RocCurveDisplay.from_predictions(*curve, name=name, ax=ax).line_.set(**style)
     ax.plot([0, 1], [0, 1], label="chance", **CHANCE)
-    _in_percent(ax.xaxis, ax.yaxis)
-    ax.set(xlabel="false positive rate (real clips called fake)", ylabel="hit rate (fakes called fake)")
-    ax.legend(loc="lower right")
-    return ax
+    return _finish(ax, "lower right", "xy", xlabel=FALSE_POSITIVES, ylabel="hit rate (fakes called fake)")
 
 
 def plot_det(curves: dict, ax: Axes | None = None) -> Axes:
@@ -176,10 +163,8 @@ def plot_det(curves: dict, ax: Axes | None = None) -> Axes:
         name = f"{name} (EER = {metrics.eer_rate(*curve):.1%})"
         DetCurveDisplay.from_predictions(*curve, name=name, ax=ax).line_.set(**style)
     ax.plot([-3, 3], [3, -3], label="chance", **CHANCE)  # in standard deviations, like the axes
-    ax.set(xlabel="false positive rate (real clips called fake)", ylabel="miss rate (fakes called real)")
     ax.tick_params("x", rotation=45)
-    ax.legend(loc="upper right")
-    return ax
+    return _finish(ax, "upper right", xlabel=FALSE_POSITIVES, ylabel="miss rate (fakes called real)")
 
 
 def plot_reliability(labels, scores, ax: Axes | None = None) -> Axes:
@@ -190,10 +175,8 @@ def plot_reliability(labels, scores, ax: Axes | None = None) -> Axes:
     style = {"name": "measured", "ref_line": False, "color": "black"}
     CalibrationDisplay.from_predictions(labels, scores, n_bins=bins, strategy="quantile", ax=ax, **style)
     ax.plot([0, 1], [0, 1], label="calibrated", **CHANCE)
-    _in_percent(ax.xaxis, ax.yaxis)
-    ax.set(xlabel="mean score = P(fake)", ylabel="share of fakes", xlim=(0, 1), ylim=(-0.05, 1.05))
-    ax.legend(loc="upper left")
-    return ax
+    labels = {"xlabel": "mean score = P(fake)", "ylabel": "share of fakes"}
+    return _finish(ax, "upper left", "xy", **labels, xlim=(0, 1), ylim=(-0.05, 1.05))
 
 
 def plot_over_time(prediction, window_seconds: float, ax: Axes | None = None) -> Axes:
@@ -235,12 +218,15 @@ def plot_robustness(table, degradation: str, ax: Axes | None = None) -> Axes:
     ax.axhline(clean, color="black", linestyle="--", linewidth=1, label=f"clean {clean:.1%}")
     ax.axhline(0.5, label="chance", **CHANCE)
     ax.set_xticks(places, [f"{level:g}" for level in part.level])
-    ax.set(xlabel=f"{degradation} ({part.unit.iloc[0]})", ylabel="equal error rate", ylim=(0, None))
-    _in_percent(ax.yaxis)
-    ax.legend()
+    name = f"{degradation} ({part.unit.iloc[0]})"
+    return _finish(ax, "best", "y", xlabel=name, ylabel="equal error rate", ylim=(0, None))
+
+
+def _finish(ax: Axes, legend: str = "", percent: str = "", **properties) -> Axes:
+    """Set labels and limits, a legend at the place `legend` if given, and the axes named in `percent` in percent."""
+    ax.set(**properties)
+    if legend:
+        ax.legend(loc=legend)
+    for name in percent:
+        getattr(ax, f"{name}axis").set_major_formatter(PercentFormatter(1))
     return ax
-
-
-def _in_percent(*axes) -> None:
-    for axis in axes:
-        axis.set_major_formatter(PercentFormatter(1))
