@@ -15,6 +15,7 @@ from dfa_utils.support import gather_in_order, my_share, progress_bar, write_ato
 
 RATES = {"accuracy": metrics.accuracy, "f1": metrics.f1, "hter": metrics.hter}  # at a threshold
 COSTS = {"min_dcf": metrics.min_dcf, "act_dcf": metrics.act_dcf, "cllr": metrics.cllr, "min_cllr": metrics.min_cllr}
+NUMBERS = ["label", "score", "threshold"]  # columns of a table of scores
 COLUMNS = ["n_real", "n_fake", *RATES, "auc", "eer", "eer_low", "eer_high", *COSTS]
 
 
@@ -125,21 +126,16 @@ def save_scores(path, scores: pd.DataFrame, threshold: float, detector: str, dat
 
 
 def load_scores(path) -> tuple[pd.DataFrame, float]:
-    """Scores and threshold from a CSV of `save_scores`. Raises ValueError that names the file and what is wrong."""
+    """Scores and threshold from a CSV of `save_scores`. Raises ValueError with the name of a damaged file, and why."""
     cure = "write it again with evaluate --out"
     try:
         table = pd.read_csv(path, keep_default_na=False, dtype={"path": str, "speaker": str, "system": str})
-    except ValueError as error:  # pandas' own errors and wrong encodings
-        raise ValueError(f"{path}: cannot be read as a table ({error}); {cure}") from error
-    missing = {"path", "split", "label", "score", "threshold"} - set(table.columns)
-    if missing or not len(table):
-        raise ValueError(f"{path}: not a table of scores (missing: {', '.join(sorted(missing)) or 'rows'}); {cure}")
-    for column, allowed in {"label": "0 or 1", "score": "from 0 to 1", "threshold": "from 0 to 1"}.items():
-        numbers = pd.to_numeric(table[column], errors="coerce")
-        good = numbers.isin([0, 1]) if column == "label" else numbers.between(0, 1)
-        if not good.all():
-            raise ValueError(f"{path}: a {column} is {table[column][~good].iloc[0]!r}, but must be {allowed}; {cure}")
-        table[column] = numbers
+        table[NUMBERS] = table[["path", "split", *NUMBERS]][NUMBERS].apply(pd.to_numeric)  # KeyError if one is missing
+    except (ValueError, KeyError) as error:  # of pandas, and wrong encodings
+        raise ValueError(f"{path}: cannot be read as a table of scores ({error}); {cure}") from error
+    good = table.label.isin([0, 1]) & table.score.between(0, 1) & table.threshold.between(0, 1)
+    if not len(table) or not good.all():
+        raise ValueError(f"{path}: needs rows with labels 0 or 1, and scores and threshold from 0 to 1; {cure}")
     return table.astype({"label": int, "score": float}), float(table.threshold.iloc[0])
 
 

@@ -125,13 +125,13 @@ def test_every_table_follows_from_the_csv(scores, tmp_path):
     [
         (b"", "cannot be read as a table"),
         (b"path,score\n\xff,1\n", "cannot be read as a table"),
-        (b"path,score\na.wav,0.5\n", "missing: label, split, threshold"),
-        (b"path,split,label,score,threshold\n", "missing: rows"),
-        (b"path,split,label,score,threshold\na.wav,testing,1,0.5,abc\n", "a threshold is 'abc'"),
-        (b"path,split,label,score,threshold\na.wav,testing,1,abc,0.5\n", "a score is 'abc'"),
-        (b"path,split,label,score,threshold\na.wav,testing,1,,0.5\n", "a score is ''"),
-        (b"path,split,label,score,threshold\na.wav,testing,1,1.5,0.5\n", "a score is .*1.5.*must be from 0 to 1"),
-        (b"path,split,label,score,threshold\na.wav,testing,2,0.5,0.5\n", "a label is .*2.*must be 0 or 1"),
+        (b"path,score\na.wav,0.5\n", "'split', 'label', 'threshold'"),
+        (b"path,split,label,score,threshold\n", "needs rows"),
+        (b"path,split,label,score,threshold\na.wav,testing,1,0.5,abc\n", "abc"),
+        (b"path,split,label,score,threshold\na.wav,testing,1,abc,0.5\n", "abc"),
+        (b"path,split,label,score,threshold\na.wav,testing,1,,0.5\n", "from 0 to 1"),
+        (b"path,split,label,score,threshold\na.wav,testing,1,1.5,0.5\n", "scores and threshold from 0 to 1"),
+        (b"path,split,label,score,threshold\na.wav,testing,2,0.5,0.5\n", "labels 0 or 1"),
     ],
 )
 def test_a_damaged_table_is_refused_with_its_name_and_the_cure(tmp_path, content, message):
