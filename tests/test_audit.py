@@ -1,4 +1,4 @@
-"""The audit finds each trap that is planted in the clean fixture, first, and none where there is none."""
+"""The audit names each planted trap first, and finds none in the clean fixture."""
 
 import os
 import shutil
@@ -138,7 +138,7 @@ def test_the_clean_fixture_has_no_trap():
     assert found.problems.clips.sum() == found.formats.to_numpy().sum() == 88
 
 
-def test_labels_that_mean_nothing_get_no_cue_verdict(measured):
+def test_random_labels_get_no_cue_verdict(measured):
     false_positives = 0
     for seed in range(40):
         labels = np.random.default_rng(seed).permutation(measured.label)
@@ -169,7 +169,7 @@ def test_a_class_or_a_set_that_is_broken_throughout_is_still_reported(toy, broke
     assert audit(toy).verdicts[0].startswith(f"empty: {count} files")
 
 
-def test_columns_of_the_source_do_not_disturb():
+def test_measured_columns_replace_those_of_the_source():
     manifest = scan(TOY, check=False).head(3).assign(codec="-", hash="x", seconds=0, gender="f")
     clips = measure(manifest)
     assert set(clips.codec) == {"WAV PCM_16"}
@@ -187,7 +187,7 @@ def test_names_without_a_pattern_give_nothing_away():
 
 
 @pytest.mark.parametrize(("validation", "count"), [(0.8, 1), (np.nan, 1), (0.4, 0)])
-def test_a_cue_that_validation_turns_round_gets_no_verdict(validation, count):
+def test_a_cue_that_validation_contradicts_gets_no_verdict(validation, count):
     probes = pd.DataFrame(0.5, [*NUISANCE, "all nuisance cues"], ["training", "validation", "testing", "low", "high"])
     probes.loc["rms_db"] = [0.9, validation, 0.9, 0.8, 1.0]
     assert len(_cue_verdicts(probes)) == count
@@ -212,7 +212,7 @@ def by_name(clips):
     return clips.set_index(clips.path.map(lambda path: "/".join(Path(path).parts[-3:]))).sort_index()
 
 
-def test_the_level_moves_no_spectral_cue(toy, measured):
+def test_the_level_changes_no_spectral_cue(toy, measured):
     change(fakes(toy), lambda samples, _: 10 ** (-26 / 20) * samples, subtype="FLOAT")
     before, after = by_name(measured), by_name(measure(scan(toy, check=False)))
     assert (before.rms_db - after.rms_db).to_numpy() == pytest.approx(26 * before.label.to_numpy(), abs=0.1)
@@ -250,13 +250,13 @@ def measured_one(tmp_path, wave, rate=16_000):
     return pd.Series(measure_clip(tmp_path / "a.wav"))
 
 
-def test_a_file_whose_name_is_no_text_is_measured(tmp_path):
+def test_a_file_whose_name_is_not_unicode_is_measured(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(rng), RATE)
     odd = os.fsdecode(os.fsencode(tmp_path / "b") + b"\xff.wav")
     try:
         os.rename(tmp_path / "a.wav", odd)
     except OSError:
-        pytest.skip("this file system wants names that are text")
+        pytest.skip("this file system accepts only names in Unicode")
     assert measure_clip(odd)["codec"] == "WAV PCM_16"
 
 
@@ -282,7 +282,7 @@ def test_length_and_silence_at_both_ends_are_those_of_the_whole_clip(tmp_path, s
     assert row.seconds == pytest.approx(seconds + 0.5)
 
 
-def test_a_sound_in_the_last_milliseconds_alone_is_one(tmp_path):
+def test_a_clip_with_sound_only_in_its_last_milliseconds_is_not_silent(tmp_path):
     row = measured_one(tmp_path, np.concatenate([np.zeros(16_000), hiss(rng, 0.003)]))
     assert (row.lead, row.trail, row.kind) == (1.0, 0.0, "")
 
@@ -320,7 +320,7 @@ def test_the_header_is_the_files_own(tmp_path):
         (np.repeat([0, 0.3], 8_000), True),  # two constants
     ],
 )
-def test_what_is_silent_is_so_for_the_audit_and_for_the_scan(tmp_path, wave, silent):
+def test_audit_and_scan_agree_on_silence(tmp_path, wave, silent):
     assert (measured_one(tmp_path, wave).kind == "silent") == silent
     assert len(find_unusable([tmp_path / "a.wav"])) == silent
 
@@ -332,7 +332,7 @@ def test_a_clip_with_many_samples_at_full_scale_is_clipped(tmp_path, samples, ki
     assert measured_one(tmp_path, wave).kind == kind
 
 
-def test_sketches_of_one_recording_agree_whatever_its_level_hum_and_colour(tmp_path, measured):
+def test_sketches_do_not_depend_on_level_hum_and_colour(tmp_path, measured):
     one, other = (soundfile.read(path)[0] for path in measured.path[:2])
     one[8_000:16_000] = 0  # a pause
     hum = one + 1e-4 * one.std() * rng.standard_normal(len(one))
@@ -353,7 +353,7 @@ def test_near_duplicates_are_found_anywhere_in_the_table():
     assert find_duplicates(clips)[["a", "b"]].to_numpy().tolist() == [["h5", "h1030"], ["h1100", "h2400"]]
 
 
-def test_files_that_ffmpeg_alone_reads_have_a_header_too_or_are_reported():
+def test_files_that_only_ffmpeg_reads_have_a_header_or_are_reported():
     row = measure_clip(ROOT / "tests" / "tone.m4a")
     if has_ffmpeg():
         assert (row["codec"], row["kind"], row["problem"]) == ("aac", "", "")

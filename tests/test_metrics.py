@@ -83,7 +83,7 @@ def test_eer_of_two_unit_gaussians_two_apart():
     assert threshold == pytest.approx(1, abs=1e-3)
 
 
-def test_eer_of_scores_that_say_nothing_is_one_half():
+def test_eer_of_uninformative_scores_is_one_half():
     assert metrics.eer(LABELS, np.zeros(400))[0] == 0.5
     assert np.isfinite(metrics.eer(LABELS, np.zeros(400))[1])
     assert metrics.eer([0, 1], [0.9, 0.1])[0] == 1
@@ -95,7 +95,7 @@ def test_log_loss_of_a_coin_and_of_certainty():
     assert metrics.log_loss([0, 1], [1.0, 0.0]) == pytest.approx(7 * np.log(10))  # probabilities stop at 1e-7
 
 
-def test_eer_threshold_lies_midway_between_scores_where_the_error_rates_come_closest():
+def test_eer_threshold_is_midway_between_scores_where_the_error_rates_come_closest():
     assert metrics.eer([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9]) == (0, pytest.approx(0.4))
     for labels, scores in SETS[:300]:
         threshold = metrics.eer(labels, scores)[1]
@@ -123,7 +123,7 @@ def test_a_score_on_the_threshold_is_fake():
     assert metrics.act_dcf(*drawn, 0.5, 1, 1) == 0
 
 
-def test_auc_turns_over_with_the_scores():
+def test_auc_of_negated_scores_is_its_complement():
     assert metrics.roc_auc(LABELS, SCORES) + metrics.roc_auc(LABELS, -SCORES) == pytest.approx(1)
 
 
@@ -189,7 +189,7 @@ def test_equal_costs_and_priors_make_the_dcf_an_error_rate():
 
 @pytest.mark.parametrize("metric", [metrics.eer_rate, metrics.min_cllr, metrics.min_dcf])
 @pytest.mark.parametrize("monotone", [np.exp, lambda x: 1e-20 * x, lambda x: x**3])
-def test_what_is_best_depends_on_the_order_of_scores_alone(metric, monotone):
+def test_the_best_value_depends_only_on_the_order_of_scores(metric, monotone):
     assert metric(LABELS, monotone(SCORES)) == pytest.approx(metric(LABELS, SCORES), abs=1e-12)
 
 
@@ -212,14 +212,14 @@ def test_a_single_class_is_refused(figure):
 
 @pytest.mark.parametrize("figure", [metrics.act_dcf, metrics.cllr, metrics.log_loss])
 @pytest.mark.parametrize("bad", [-0.1, 1.1])
-def test_what_is_no_probability_is_refused(figure, bad):
+def test_scores_that_are_not_probabilities_are_refused(figure, bad):
     with pytest.raises(ValueError, match=r"probabilities in \[0, 1\]"):
         figure([0, 1], [0.5, bad])
 
 
 @pytest.mark.parametrize("costs", [(0, 1, 10), (1, 1, 10), (0.05, 0, 10), (0.05, 1, -1)])
 @pytest.mark.parametrize("metric", [metrics.min_dcf, metrics.act_dcf])
-def test_costs_that_make_no_sense_are_refused(metric, costs):
+def test_impossible_costs_are_refused(metric, costs):
     with pytest.raises(ValueError, match="spoof_prior"):
         metric([0, 1], [0.2, 0.3], *costs)
 
@@ -270,14 +270,14 @@ def test_an_interval_follows_from_the_seed():
     assert first == again != other
 
 
-def test_copies_of_clips_add_nothing():
+def test_duplicates_of_clips_do_not_narrow_the_interval():
     once = clustered_interval(eer_rate, LABELS, SCORES, SPEAKERS, n=200)
     copies = np.repeat(np.arange(400), 5)
     again = clustered_interval(eer_rate, LABELS[copies], SCORES[copies], SPEAKERS[copies], n=200)
     assert again == pytest.approx(once, abs=1e-12)
 
 
-def test_clips_that_sound_alike_widen_the_interval():
+def test_clips_of_a_speaker_that_score_alike_widen_the_interval():
     alike = np.random.default_rng(3).normal(size=50)[SPEAKERS] + 0.5 * SCORES
     by_speaker, by_clip = (width(eer_rate, LABELS, alike, clusters, n=500) for clusters in (SPEAKERS, NOBODY))
     assert by_speaker > 1.5 * by_clip
@@ -287,7 +287,7 @@ def error_at_one(labels, scores):
     return (np.mean(scores[labels == 0] >= 1) + np.mean(scores[labels == 1] < 1)) / 2
 
 
-def test_clustered_intervals_cover_the_truth_about_as_often_as_they_say():
+def test_clustered_intervals_contain_the_true_value_about_as_often_as_they_claim():
     truth, rng, hits = norm.cdf(-1), np.random.default_rng(4), 0
     names = np.repeat(np.arange(52), 7)
     labels = (names >= 26).astype(int)
@@ -350,6 +350,6 @@ def test_clusters_may_come_as_names_or_as_a_table():
         ([1, 1, 1, 1], ["a", "b", "c", "d"], "both classes"),
     ],
 )
-def test_what_has_no_interval_is_refused(labels, clusters, message):
+def test_an_interval_needs_clusters_in_both_classes(labels, clusters, message):
     with pytest.raises(ValueError, match=message):
         clustered_interval(eer_rate, labels, [0.1, 0.2, 0.3, 0.4], clusters)
