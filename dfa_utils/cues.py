@@ -1,10 +1,8 @@
-"""How far cues tell the classes apart: the AUC of each alone, and of all of them together.
+"""Cues of a clip, one number each, and how well they separate the classes.
 
-MERGED: What a clip gives away before anyone listens to the voice: one number a cue.
-
-*Nuisance* cues come from the recording and the file, so a difference between the classes is a fault of the data set.
-*Spectral* cues may also be the trace that a vocoder leaves, which is what a detector is meant to hear. None of these
-moves with the level, which is a nuisance cue of its own.
+*Nuisance* cues come from the recording and the file; a difference between the classes is a fault of the data set.
+*Spectral* cues may also be the trace of a vocoder, which a detector should hear. They do not depend on the level, which
+is a nuisance cue itself.
 """
 
 import hashlib
@@ -32,43 +30,43 @@ NUISANCE = {
     "edge": "band edge (Hz)",
     "floor_db": "noise floor (dB below RMS)",
 }  # column: name with unit
-SPECTRAL = {
-    "tilt": "spectral tilt (dB an octave)",
-    **{f"contrast{band}": f"spectral contrast, band {band} (dB)" for band in range(7)},
-}
-TOO_SHORT = 0.5  # s
-CLIPPED = 1e-3  # share of samples at full scale
-MEL_BANDS, TIMES = 16, 16  # of a clip's sketch
-LONGEST = 30.0  # s; of a longer clip the level and the spectrum of its first part that is not silent are measured
+SPECTRAL = {"tilt": "spectral tilt (dB per octave)"}
+SPECTRAL |= {f"contrast{band}": f"spectral contrast, band {band} (dB)" for band in range(7)}
+SHORT_SECONDS = 0.5  # clips below this are reported as short
+CLIPPED_SHARE = 1e-3  # of the samples at full scale; clips above this are reported as clipped
+LONGEST_SECONDS = 30.0  # level and spectrum of longer clips are measured on their first part that is not silent
+SKETCH = 16  # bands and time steps of a clip's sketch
 
 
 def measure_clip(path) -> dict:
-    """File facts (sample_rate, channels, codec, hash), cues and sketch of one clip, judged at 16 kHz.
+    """File facts (sample_rate in Hz, channels, codec, hash), cues and sketch of one clip, measured at 16 kHz.
 
-    `problem` says why a clip cannot be used, or is ""; `kind` says it in a word (that of AudioError), or else "short"
-    or "clipped" for a clip that can be used but should not be, or is "". `clipped` is the share of samples at full
-    scale, `sketch` [MEL_BANDS * TIMES] a coarse spectrogram of length 1, alike for clips that sound alike.
+    `problem` is the reason why a clip cannot be used, or "". `kind` is that reason in one word (that of AudioError);
+    for usable clips it is "short", "clipped" or "". `clipped` is the share of samples at full scale. `sketch`
+    [SKETCH * SKETCH] is a coarse spectrogram of norm 1; clips that sound alike have similar sketches.
     """
     try:
         clip = open_clip(path, RATE)
-        parts = clip.split(int(LONGEST * RATE))
-        samples = next((part for part in parts if not is_silent(part)), None)
+        samples = next((part for part in clip.split(int(LONGEST_SECONDS * RATE)) if not is_silent(part)), None)
         if samples is None:
             raise AudioError(f"{path}: silent for {len(clip) / RATE:.3g} s; leave it out", "silent")
     except AudioError as error:
-        codec = Path(path).suffix[1:].lower()
-        return {"codec": codec, "hash": "", "kind": error.kind, "problem": str(error)}
-    cues = {"seconds": len(clip) / RATE, **_ends(clip.numpy())}
-    cues |= {**_levels(samples.numpy()), **_spectral(samples.numpy())}
-    kind = "short" if cues["seconds"] < TOO_SHORT else "clipped" if cues["clipped"] > CLIPPED else ""
+        return {"codec": Path(path).suffix[1:].lower(), "hash": "", "kind": error.kind, "problem": str(error)}
     content = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    cues = {
+        "seconds": len(clip) / RATE,
+        **_ends(clip.numpy()),
+        **_levels(samples.numpy()),
+        **_spectral(samples.numpy()),
+    }
+    kind = "short" if cues["seconds"] < SHORT_SECONDS else "clipped" if cues["clipped"] > CLIPPED_SHARE else ""
     return {**_header(path), **cues, "hash": content, "kind": kind, "problem": ""}
 
 
 def _header(path) -> dict:
     try:
         info = soundfile.info(libsndfile_name(path))
-    except soundfile.LibsndfileError:  # what FFmpeg alone reads
+    except soundfile.LibsndfileError:  # a format that only FFmpeg reads
         from torchcodec.decoders import AudioDecoder
 
         info = AudioDecoder(path).metadata
@@ -77,26 +75,22 @@ def _header(path) -> dict:
 
 
 def _levels(samples: np.ndarray) -> dict:
-    peak = float(np.abs(samples).max())
-    return {
-        "rms_db": _decibels(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))),
-        "peak_db": _decibels(peak),
-        "dc": float(samples.mean(dtype=np.float64)),
-        "clipped": float(np.mean(np.abs(samples) >= 0.999)),
-    }
+    magnitude, mean = np.abs(samples), float(samples.mean(dtype=np.float64))
+    rms = np.sqrt(np.mean(np.square(samples, dtype=np.float64)))
+    clipped = float(np.mean(magnitude >= 0.999))
+    return {"rms_db": _decibels(rms), "peak_db": _decibels(magnitude.max()), "dc": mean, "clipped": clipped}
 
 
 def _ends(samples: np.ndarray) -> dict:
-    """Seconds before the first and after the last 10 ms that lie less than 40 dB below the loudest."""
+    """Seconds before the first and after the last 10 ms that are less than 40 dB below the loudest."""
     step = RATE // 100
-    whole = np.pad(samples, (0, -len(samples) % step), mode="edge")
-    level = np.ptp(whole.reshape(-1, step), axis=1)  # [10 ms blocks]
+    level = np.ptp(np.pad(samples, (0, -len(samples) % step), mode="edge").reshape(-1, step), axis=1)  # [10 ms blocks]
     loud = np.flatnonzero(level > 0.01 * level.max())
     return {"lead": loud[0] / 100, "trail": (len(level) - 1 - loud[-1]) / 100}
 
 
 def _spectral(samples: np.ndarray) -> dict:
-    """What is read off the spectrum of [T], with its mean at 0 and its RMS at 1 so that the level does not count."""
+    """Cues of the spectrum of [T], after its mean is set to 0 and its RMS to 1, so that the level does not matter."""
     import librosa
 
     samples = samples - samples.mean()
@@ -106,38 +100,33 @@ def _spectral(samples: np.ndarray) -> dict:
     contrast = librosa.feature.spectral_contrast(S=magnitude, sr=RATE, fmin=100.0).mean(axis=1)  # [7]
     frames = power.mean(axis=0)
     spectrum = 10 * np.log10(power.mean(axis=1) + 1e-12)  # [257] dB
+    octaves = np.log2(np.arange(4, 225))  # 125 Hz to 7 kHz
     mel = librosa.feature.melspectrogram(S=power, sr=RATE, n_mels=40)
     return {
         "edge": _band_edge(spectrum),
         "floor_db": _decibels(np.sqrt(np.quantile(frames, 0.05) / frames.mean())),
-        "tilt": _tilt(spectrum),
+        "tilt": float(np.polyfit(octaves, spectrum[4:225], 1)[0]),
         **{f"contrast{band}": float(value) for band, value in enumerate(contrast)},
         "sketch": _sketch(librosa.power_to_db(mel, top_db=60)),
     }
 
 
 def _band_edge(spectrum: np.ndarray, drop: float = 15.0) -> float:
-    """The frequency (Hz) at which the level falls most within 600 Hz, if by over `drop` dB; else the highest one."""
+    """Frequency (Hz) of the steepest fall within 600 Hz if it exceeds `drop` dB, else the highest frequency."""
     width = round(300 / (RATE / 512))  # bins
     means = np.convolve(spectrum, np.ones(2 * width) / (2 * width), mode="valid")  # means[i]: bins i to i + 2 width
     falls = means[: -2 * width] - means[2 * width :]
-    falls[: round(1500 / (RATE / 512))] = 0  # what voices do themselves
+    falls[: round(1500 / (RATE / 512))] = 0  # voices fall here by themselves
     steepest = int(np.argmax(falls))
     return (steepest + 2 * width) * RATE / 512 if falls[steepest] > drop else RATE / 2
 
 
-def _tilt(spectrum: np.ndarray) -> float:
-    octaves = np.log2(np.arange(4, 225))  # 125 Hz to 7 kHz
-    return float(np.polyfit(octaves, spectrum[4:225], 1)[0])
-
-
 def _sketch(mel: np.ndarray) -> np.ndarray:
-    """[bands, frames] in dB -> [MEL_BANDS * TIMES]: cells of the picture without their mean, scaled to length 1."""
-    rows = np.array_split(np.arange(mel.shape[0]), MEL_BANDS)
-    bands = np.array([mel[part].mean(axis=0) for part in rows])  # [MEL_BANDS, frames]
-    at = np.linspace(0, bands.shape[1] - 1, TIMES + 1).round().astype(int)
+    """[bands, frames] in dB -> [SKETCH * SKETCH]: means of cells, without the mean of each band, scaled to norm 1."""
+    bands = np.array([part.mean(axis=0) for part in np.array_split(mel, SKETCH)])  # [SKETCH, frames]
+    at = np.linspace(0, bands.shape[1] - 1, SKETCH + 1).round().astype(int)
     cells = np.array([bands[:, a : max(b, a + 1)].mean(axis=1) for a, b in pairwise(at)]).T
-    cells = cells - cells.mean(axis=1, keepdims=True)  # what a band has all the time says who speaks, not what
+    cells = cells - cells.mean(axis=1, keepdims=True)  # the mean of a band depends on the speaker, not on the words
     return (cells / max(np.linalg.norm(cells), 1e-9)).ravel().astype(np.float32)
 
 
@@ -146,32 +135,29 @@ def _decibels(amplitude: float) -> float:
 
 
 def probe(clips: pd.DataFrame) -> pd.DataFrame:
-    """How well each cue alone, and each group of cues by logistic regression, separates the classes: AUC by split.
+    """AUC by split of each cue alone, and of each group of cues together (logistic regression).
 
-    `clips` are rows of `cues.measure_clip` with split and label. Direction and regression are fitted on training, where
-    the AUC of one cue is thus at least 0.5, and read on validation and testing; `low` and `high` bound the interval on
-    training, which holds for all nuisance cues at once in 95 % of cases (regression: the 95 % interval on validation,
-    since on training it knows the answers). NaN where a split lacks a class.
+    `clips` are rows of `measure_clip` with split and label. The direction of a cue and the regressions are fitted on
+    training, so one cue has an AUC of at least 0.5 there. `low` and `high` bound its AUC on training; the intervals
+    are so wide that those of all nuisance cues hold at once in 95 % of cases. For the regressions, which know the
+    answers on training, they are the 95 % interval on validation. NaN if a split lacks a class.
     """
-    rows = {name: _one_cue(clips, name) for name in [*NUISANCE, *SPECTRAL]}
-    rows |= {"all nuisance cues": _together(clips, [*NUISANCE]), "all spectral cues": _together(clips, [*SPECTRAL])}
-    return pd.DataFrame(rows, index=[*SPLITS, "low", "high"]).T
-
-
-def cue_table(clips: pd.DataFrame) -> pd.DataFrame:
-    """One row a nuisance cue, over all clips: AUC of fake against real; 0.5 = says nothing.
-
-    `low` and `high` bound intervals that hold for all cues at once in 95 % of cases.
-    """
-    rows = {name: auc_interval(clips.label, clips[cue], len(NUISANCE)) for cue, name in NUISANCE.items()}
-    return pd.DataFrame(rows, index=["auc", "low", "high"]).T
+    training, rows = clips[clips.split == "training"], {}
+    for cue in (*NUISANCE, *SPECTRAL):
+        sign = -1 if auc_interval(training.label, training[cue])[0] < 0.5 else 1
+        rows[cue] = _by_split(clips, sign * clips[cue], "training", len(NUISANCE))
+    if training.label.nunique() == 2:
+        rows["all nuisance cues"] = _by_split(clips, _regression(training, clips, [*NUISANCE]), "validation")
+        rows["all spectral cues"] = _by_split(clips, _regression(training, clips, [*SPECTRAL]), "validation")
+    index = [*NUISANCE, *SPECTRAL, "all nuisance cues", "all spectral cues"]
+    return pd.DataFrame.from_dict(rows, orient="index").reindex(index=index, columns=[*SPLITS, "low", "high"])
 
 
 def auc_interval(labels, values, at_once: int = 1) -> tuple[float, float, float]:
-    """AUC of fake against real and its interval, clips taken as independent (DeLong et al. 1988, by ranks).
+    """AUC of fake against real and its 95 % interval for independent clips (DeLong et al. 1988, by ranks).
 
-    So wide that `at_once` such intervals hold the truth all at once in 95 % of cases (Bonferroni). NaN where a class
-    has fewer than two clips.
+    The interval is so wide that `at_once` such intervals all contain the true value in 95 % of cases (Bonferroni). NaN
+    if a class has fewer than two clips.
     """
     from scipy.stats import norm, rankdata
 
@@ -179,35 +165,25 @@ def auc_interval(labels, values, at_once: int = 1) -> tuple[float, float, float]
     fake, real, ranks = values[labels == 1], values[labels == 0], rankdata(values)
     if min(len(fake), len(real)) < 2:
         return np.nan, np.nan, np.nan
-    above = (ranks[labels == 1] - rankdata(fake)) / len(real)  # share of reals below each fake
-    below = 1 - (ranks[labels == 0] - rankdata(real)) / len(fake)  # share of fakes above each real
-    auc = float(above.mean())
-    error = float(np.sqrt(above.var(ddof=1) / len(fake) + below.var(ddof=1) / len(real)))
-    width = float(norm.isf(0.025 / at_once)) * error
+    above = (ranks[labels == 1] - rankdata(fake)) / len(real)  # share of real clips below each fake
+    below = 1 - (ranks[labels == 0] - rankdata(real)) / len(fake)  # share of fakes above each real clip
+    auc, error = float(above.mean()), np.sqrt(above.var(ddof=1) / len(fake) + below.var(ddof=1) / len(real))
+    width = float(norm.isf(0.025 / at_once) * error)
     return auc, max(auc - width, 0.0), min(auc + width, 1.0)
 
 
-def _one_cue(clips: pd.DataFrame, cue: str) -> dict:
-    part = clips[clips.split == "training"]
-    sign = -1 if auc_interval(part.label, part[cue])[0] < 0.5 else 1
-    return _by_split(clips, sign * clips[cue], "training", len(NUISANCE))
-
-
-def _together(clips: pd.DataFrame, cues: list[str]) -> dict:
+def _regression(training: pd.DataFrame, clips: pd.DataFrame, cues: list[str]) -> pd.Series:
+    """The logit of each clip from a logistic regression on some cues, fitted on training."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    training = clips[clips.split == "training"]
-    if training.label.nunique() < 2:
-        return {}
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    model.fit(training[cues], training.label)
-    return _by_split(clips, pd.Series(model.decision_function(clips[cues]), clips.index), "validation", 1)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(training[cues], training.label)
+    return pd.Series(model.decision_function(clips[cues]), clips.index)
 
 
-def _by_split(clips: pd.DataFrame, values: pd.Series, of: str, at_once: int) -> dict:
-    """AUC of `values` in each split, and the interval in the split `of`; NaN where a class is missing."""
+def _by_split(clips: pd.DataFrame, values: pd.Series, interval_on: str, at_once: int = 1) -> dict:
+    """AUC of `values` in each split, and its interval on one of them."""
     rows = {split: auc_interval(part.label, values[part.index], at_once) for split, part in clips.groupby("split")}
-    _, low, high = rows.get(of, (np.nan,) * 3)
+    _, low, high = rows.get(interval_on, (np.nan,) * 3)
     return {split: row[0] for split, row in rows.items()} | {"low": low, "high": high}

@@ -1,6 +1,6 @@
-"""Every figure of the notebooks. Each function draws on `ax` (None: a new one) and returns it.
+"""The plots of the notebooks. Each function draws on `ax` (None: the current axes) and returns it.
 
-Real is blue and fake is orange, everywhere. `names` are the words for the two classes, in the order real, fake.
+Real is blue and fake is orange in every plot. `names` are the names of the two classes, in the order real, fake.
 """
 
 from itertools import cycle
@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from dfa_utils import metrics
 
-COLOURS = ("#0072B2", "#D55E00")  # real, fake: apart for colour-blind readers too
+COLOURS = ("#0072B2", "#D55E00")  # real, fake; colour-blind readers can tell them apart
 NAMES = ("real", "fake")
 STYLE = {
     "figure.dpi": 150,
@@ -27,64 +27,60 @@ STYLE = {
     "axes.titlesize": 11,
 }
 CHANCE = {"color": "0.6", "linestyle": "--", "linewidth": 1}
-LINES = (  # training, validation, testing, or whatever curves are compared: none in the colour of a class
+LINES = (  # styles of training, validation and testing, or of other curves; none has the colour of a class
     {"color": "0.4", "linestyle": "-."},
     {"color": "#009E73", "linestyle": (0, (4, 1))},
     {"color": "black", "linestyle": "-"},
 )
-MARKS = (500, 1_000, 2_000, 4_000, 8_000)  # Hz; what the axis of a mel spectrogram shows
+MARKS = (500, 1_000, 2_000, 4_000, 8_000)  # Hz; ticks of the axis of a mel spectrogram
+IMAGE = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
 BOX = {"boxstyle": "round,pad=0.5", "facecolor": "0.95", "edgecolor": "0.3"}
-CLIPS_A_BIN = 10  # of a reliability diagram, at least: a share of fewer says little
+FALSE_POSITIVES = "false positive rate (real clips called fake)"
+CLIPS_PER_BIN = 10  # at least, in a reliability diagram
 
 
 def set_style() -> None:
-    """Give every figure drawn from here on the look of the series."""
+    """Use the style of the notebooks for all later plots."""
     plt.rcParams.update(STYLE)
 
 
 def plot_waveform(waveform, sample_rate: int, label: int | None = None, ax: Axes | None = None) -> Axes:
-    """Samples [T], full scale (FS) = 1, over time in s; coloured by `label`."""
+    """Samples [T], full scale (FS) = 1, over time in s, in the colour of the class `label`."""
     ax, colour = ax or plt.gca(), "0.3" if label is None else COLOURS[label]
     ax.plot(np.arange(len(waveform)) / sample_rate, waveform, linewidth=0.6, color=colour)
-    ax.set(xlabel="time (s)", ylabel="amplitude (FS)", xlim=(0, len(waveform) / sample_rate))
-    return ax
+    return _finish(ax, xlabel="time (s)", ylabel="amplitude (FS)", xlim=(0, len(waveform) / sample_rate))
 
 
 def plot_spectrogram(
     db, hop_seconds: float, hertz, ax: Axes | None = None, unit="level (dB)", cmap="magma", limits=None, bar=True
 ) -> Axes:
-    """An image [bands, frames] over time in s and frequency in Hz, with a bar for its unit unless `bar` is False.
+    """An image [bands, frames] over time in s and frequency in Hz, with a colour bar unless `bar` is False.
 
-    `hertz` is the frequency of the top edge, where the rows lie evenly from 0 Hz, or that of each row [bands], as
-    `LogMel.hertz` gives. `limits` are the values of the ends of the bar, so that several images can share one.
+    `hertz` is the frequency of the top edge if the rows are evenly spaced from 0 Hz, or the frequency of each row
+    [bands], as `LogMel.hertz`. `limits` are the values at the ends of the bar, so that several images can share one.
     """
     ax, db = ax or plt.gca(), np.asarray(db)
-    top = hertz if np.ndim(hertz) == 0 else len(db)
-    low, high = limits or (None, None)
-    extent = (0, db.shape[1] * hop_seconds, 0, top)
-    style = {"origin": "lower", "aspect": "auto", "interpolation": "nearest", "cmap": cmap, "vmin": low, "vmax": high}
-    image = ax.imshow(db, extent=extent, **style)
+    extent = (0, db.shape[1] * hop_seconds, 0, len(db) if np.ndim(hertz) else hertz)
+    image = ax.imshow(db, cmap, extent=extent, clim=limits, **IMAGE)
     if np.ndim(hertz):
         marks = [mark for mark in MARKS if hertz[0] <= mark <= hertz[-1]]
         ax.set_yticks(np.interp(marks, hertz, np.arange(len(db)) + 0.5), [f"{mark:,}" for mark in marks])
     if bar:
         ax.figure.colorbar(image, ax=ax, label=unit)
-    ax.set(xlabel="time (s)", ylabel="frequency (Hz)")
     ax.grid(False)
-    return ax
+    return _finish(ax, xlabel="time (s)", ylabel="frequency (Hz)")
 
 
 def plot_chain(boxes, ax: Axes | None = None) -> Axes:
-    """Boxes from left to right with an arrow from each to the next; each is (what stands in it, what stands below)."""
+    """Boxes from left to right with an arrow from each to the next; each is (text in it, text below it)."""
     ax = ax or plt.gca()
     for place, (inside, below) in enumerate(boxes):
         ax.text(place, 0, inside, ha="center", va="center", fontsize=10, bbox=BOX)
         ax.text(place, -0.55, below, ha="center", va="top", fontsize=8, color="0.3")
         if place:
             ax.annotate("", (place - 0.36, 0), (place - 0.64, 0), arrowprops={"arrowstyle": "->", "color": "0.3"})
-    ax.set(xlim=(-0.5, len(boxes) - 0.5), ylim=(-1.6, 0.6))
     ax.set_axis_off()
-    return ax
+    return _finish(ax, xlim=(-0.5, len(boxes) - 0.5), ylim=(-1.6, 0.6))
 
 
 def plot_counts(manifest, names=NAMES, ax: Axes | None = None) -> Axes:
@@ -93,43 +89,35 @@ def plot_counts(manifest, names=NAMES, ax: Axes | None = None) -> Axes:
     for bars in ax.containers:
         ax.bar_label(bars)
     ax.legend(ax.get_legend_handles_labels()[0], names)
-    ax.set(xlabel="split", ylabel="clips")
-    return ax
+    return _finish(ax, xlabel="split", ylabel="clips")
 
 
 def plot_cue(values, labels, name: str, names=NAMES, ax: Axes | None = None) -> Axes:
-    """One number a clip: its spread in each class, and in the title its AUC; far from 0.5 means that it tells."""
+    """The distribution of one number per clip in each class, with its AUC in the title (0.5 = does not separate)."""
     ax = ax or plt.gca()
     values, labels = np.asarray(values, dtype=float), np.asarray(labels)
     parts = [values[labels == 0], values[labels == 1]]
     for x, (part, colour) in enumerate(zip(parts, COLOURS, strict=True)):
-        jitter = np.linspace(-0.2, 0.2, len(part)) if len(part) > 1 else [0]
-        ax.plot(x + np.asarray(jitter), part, ".", color=colour, alpha=0.6, markersize=4)
+        ax.plot(x + np.linspace(-0.2, 0.2, len(part)), part, ".", color=colour, alpha=0.6, markersize=4)
     ax.boxplot(parts, positions=[0, 1], widths=0.5, showfliers=False, medianprops={"color": "black"})
     ax.set_xticks([0, 1], names)
-    ax.set(xlabel="class", ylabel=name, title=f"AUC {metrics.roc_auc(labels, values):.2f}")
-    return ax
+    return _finish(ax, xlabel="class", ylabel=name, title=f"AUC {metrics.roc_auc(labels, values):.2f}")
 
 
 def plot_history(history, column: str, ax: Axes | None = None) -> Axes:
-    """One column of a run's history on validation over the epochs, and its twin on training where there is one."""
-    ax = ax or plt.gca()
+    """One column of a run's history on validation (loss, accuracy or eer) by epoch, and on training if it is there."""
+    ax, style = ax or plt.gca(), {"marker": "o", "markersize": 3}
     if f"train_{column}" in history:
-        ax.plot(history.epoch, history[f"train_{column}"], marker="o", markersize=3, label="training", **LINES[0])
-    ax.plot(history.epoch, history[column], marker="o", markersize=3, label="validation", **LINES[1])
-    chance = {"loss": np.log(2), "accuracy": 0.5, "eer": 0.5}[column]
-    ax.axhline(chance, label="chance", **CHANCE)
-    if column != "loss":
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ylabel = {"loss": "cross-entropy", "accuracy": "accuracy", "eer": "equal error rate"}[column]
+        ax.plot(history.epoch, history[f"train_{column}"], label="training", **style, **LINES[0])
+    ax.plot(history.epoch, history[column], label="validation", **style, **LINES[1])
+    ax.axhline({"loss": np.log(2)}.get(column, 0.5), label="chance", **CHANCE)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel="epoch", ylabel=ylabel, ylim=(0, None))
-    ax.legend()
-    return ax
+    name = {"loss": "cross-entropy", "eer": "equal error rate"}.get(column, column)
+    return _finish(ax, "best", "" if column == "loss" else "y", xlabel="epoch", ylabel=name, ylim=(0, None))
 
 
 def plot_confusion(matrix, title: str = "", names=NAMES, ax: Axes | None = None) -> Axes:
-    """Counts [2, 2] (row = truth, column = verdict) and their share of the row, which also colours them."""
+    """Counts [2, 2] (row = truth, column = verdict), coloured by their share of the row."""
     matrix = np.asarray(matrix)
     share = matrix / matrix.sum(axis=1, keepdims=True)
     words = [[f"{n}\n{part:.0%}" for n, part in zip(*row, strict=True)] for row in zip(matrix, share, strict=True)]
@@ -137,9 +125,8 @@ def plot_confusion(matrix, title: str = "", names=NAMES, ax: Axes | None = None)
     style = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "xticklabels": NAMES, "yticklabels": rows, "fmt": ""}
     ax = sns.heatmap(share, annot=np.array(words), ax=ax or plt.gca(), **style)
     ax.set_yticks(ax.get_yticks(), rows, rotation=90, va="center")
-    ax.set(xlabel="called", ylabel="truth", title=title)
     ax.grid(False)
-    return ax
+    return _finish(ax, xlabel="called", ylabel="truth", title=title)
 
 
 def plot_scores(labels, scores, threshold: float, title: str = "", names=NAMES, ax: Axes | None = None) -> Axes:
@@ -149,59 +136,47 @@ def plot_scores(labels, scores, threshold: float, title: str = "", names=NAMES, 
     for label, name in enumerate(names):
         ax.hist(scores[labels == label], bins, color=COLOURS[label], alpha=0.6, label=name)
     ax.axvline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.2f}")
-    ax.set(xlabel="score = P(fake)", ylabel="clips", title=title)
-    ax.legend(loc="upper center")  # where a good detector leaves room
-    return ax
+    legend = "upper center"  # a good detector has few scores there
+    return _finish(ax, legend, xlabel="score = P(fake)", ylabel="clips", title=title)
 
 
 def plot_roc(curves: dict, ax: Axes | None = None) -> Axes:
-    """ROC of each {name: (labels, scores)}: hits against false alarms, with chance; the legend gives the AUC."""
+    """ROC of each {name: (labels, scores)}: hits over false positives, with chance; the legend gives the AUC."""
     from sklearn.metrics import RocCurveDisplay
 
     ax = ax or plt.gca()
-    for (name, (labels, scores)), style in zip(curves.items(), cycle(LINES)):
-        RocCurveDisplay.from_predictions(labels, scores, name=name, ax=ax).line_.set(**style)
+    for (name, curve), style in zip(curves.items(), cycle(LINES)):
+        RocCurveDisplay.from_predictions(*curve, name=name, ax=ax).line_.set(**style)
     ax.plot([0, 1], [0, 1], label="chance", **CHANCE)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(PercentFormatter(1))
-    ax.set(xlabel="false alarm rate (reals called fake)", ylabel="hit rate (fakes called fake)")
-    ax.legend(loc="lower right")
-    return ax
+    return _finish(ax, "lower right", "xy", xlabel=FALSE_POSITIVES, ylabel="hit rate (fakes called fake)")
 
 
 def plot_det(curves: dict, ax: Axes | None = None) -> Axes:
-    """DET of each {name: (labels, scores)}: misses against false alarms on normal-deviate axes, with chance.
+    """DET of each {name: (labels, scores)}: misses over false positives on normal-deviate axes, with chance.
 
-    The legend gives the EER, which is where a curve crosses the diagonal from the lower left.
+    The legend gives the EER. There a curve crosses the diagonal from the lower left.
     """
     from sklearn.metrics import DetCurveDisplay
 
     ax = ax or plt.gca()
-    for (name, (labels, scores)), style in zip(curves.items(), cycle(LINES)):
-        name = f"{name} (EER = {metrics.eer_rate(labels, scores):.1%})"
-        DetCurveDisplay.from_predictions(labels, scores, name=name, ax=ax).line_.set(**style)
-    ax.plot([-3, 3], [3, -3], label="chance", **CHANCE)  # in standard deviations, as the axes are
-    ax.set(xlabel="false alarm rate (reals called fake)", ylabel="miss rate (fakes called real)")
+    for (name, curve), style in zip(curves.items(), cycle(LINES)):
+        name = f"{name} (EER = {metrics.eer_rate(*curve):.1%})"
+        DetCurveDisplay.from_predictions(*curve, name=name, ax=ax).line_.set(**style)
+    ax.plot([-3, 3], [3, -3], label="chance", **CHANCE)  # in standard deviations, like the axes
     ax.tick_params("x", rotation=45)
-    ax.legend(loc="upper right")
-    return ax
+    return _finish(ax, "upper right", xlabel=FALSE_POSITIVES, ylabel="miss rate (fakes called real)")
 
 
 def plot_reliability(labels, scores, ax: Axes | None = None) -> Axes:
-    """Share of fakes over the mean score, in up to ten bins of as many clips each, and where calibrated scores lie."""
+    """Share of fakes over the mean score in up to ten bins with equal numbers of clips, and perfect calibration."""
     from sklearn.calibration import CalibrationDisplay
 
-    ax = ax or plt.gca()
-    bins = min(10, max(1, len(labels) // CLIPS_A_BIN))
-    CalibrationDisplay.from_predictions(
-        labels, scores, n_bins=bins, strategy="quantile", name="measured", ref_line=False, ax=ax, color="black"
-    )
+    ax, bins = ax or plt.gca(), min(10, max(1, len(labels) // CLIPS_PER_BIN))
+    style = {"name": "measured", "ref_line": False, "color": "black"}
+    CalibrationDisplay.from_predictions(labels, scores, n_bins=bins, strategy="quantile", ax=ax, **style)
     ax.plot([0, 1], [0, 1], label="calibrated", **CHANCE)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(PercentFormatter(1))
-    ax.set(xlabel="mean score = P(fake)", ylabel="share of fakes", xlim=(0, 1), ylim=(-0.05, 1.05))
-    ax.legend(loc="upper left")
-    return ax
+    labels = {"xlabel": "mean score = P(fake)", "ylabel": "share of fakes"}
+    return _finish(ax, "upper left", "xy", **labels, xlim=(0, 1), ylim=(-0.05, 1.05))
 
 
 def plot_over_time(prediction, window_seconds: float, ax: Axes | None = None) -> Axes:
@@ -214,39 +189,44 @@ def plot_over_time(prediction, window_seconds: float, ax: Axes | None = None) ->
         ax.plot(middle[part], prediction.scores[part], "o", color=COLOURS[label], label=f"window called {NAMES[label]}")
     ax.axhline(prediction.threshold, label=f"threshold {prediction.threshold:.2f}", **CHANCE)
     ax.set(xlabel="time (s)", ylabel="score = P(fake)", xlim=(0, prediction.seconds), ylim=(-0.05, 1.05))
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)  # above the curve, which may go anywhere
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)  # above the axes, because the curve may be anywhere
     return ax
 
 
 def plot_map(db, evidence, hop_seconds: float, hertz, ax: Axes | None = None) -> Axes:
-    """A map [n_mels, frames] over the spectrogram [n_mels, frames] in dB: red speaks for fake, blue for real.
+    """A map [n_mels, frames] over the spectrogram [n_mels, frames] in dB: red is evidence for fake, blue for real.
 
-    The stronger, the less shines through; `evidence` is one of `explain.grad_cam`, in logits up to a scale.
+    `evidence` is a map of `explain.grad_cam`, in logits up to a scale; strong evidence hides the spectrogram below.
     """
-    ax = plot_spectrogram(db, hop_seconds, hertz, ax, cmap="gray", bar=False)
-    evidence = np.asarray(evidence)
+    ax, evidence = plot_spectrogram(db, hop_seconds, hertz, ax, cmap="gray", bar=False), np.asarray(evidence)
     limit = float(np.abs(evidence).max()) or 1.0
-    style = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "alpha": 0.8 * np.abs(evidence) / limit}
-    extent = ax.images[0].get_extent()
-    image = ax.imshow(evidence, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **style)
+    style = {"alpha": 0.8 * np.abs(evidence) / limit, "clim": (-limit, limit), "extent": ax.images[0].get_extent()}
+    image = ax.imshow(evidence, "RdBu_r", **style, **IMAGE)
     ax.figure.colorbar(image, ax=ax, label="evidence (fake above 0)")
     return ax
 
 
-def plot_robustness(table, corruption: str, ax: Axes | None = None) -> Axes:
-    """EER with its interval under one corruption, from mild to severe, beside clean and chance.
+def plot_robustness(table, degradation: str, ax: Axes | None = None) -> Axes:
+    """EER with its 95 % interval under one degradation, from mild to severe, with that of clean clips and chance.
 
-    `table` is what `dfa_utils.degradations.robustness` returns.
+    `table` is the result of `degradations.robustness`.
     """
-    ax = ax or plt.gca()
-    clean, part = table[table.corruption == "clean"].eer.item(), table[table.corruption == corruption]
-    places = np.arange(len(part))
-    spread = [part.eer - part.eer_low, part.eer_high - part.eer]
-    ax.errorbar(places, part.eer, spread, fmt="o-", markersize=4, capsize=3, color="#009E73", label="corrupted")
+    ax, column = ax or plt.gca(), table.columns[0]  # the name of the degradation, or "clean"
+    clean, part = table[table[column] == "clean"].eer.item(), table[table[column] == degradation]
+    places, spread = np.arange(len(part)), [part.eer - part.eer_low, part.eer_high - part.eer]
+    ax.errorbar(places, part.eer, spread, fmt="o-", markersize=4, capsize=3, color="#009E73", label="degraded")
     ax.axhline(clean, color="black", linestyle="--", linewidth=1, label=f"clean {clean:.1%}")
     ax.axhline(0.5, label="chance", **CHANCE)
     ax.set_xticks(places, [f"{level:g}" for level in part.level])
-    ax.set(xlabel=f"{corruption} ({part.unit.iloc[0]})", ylabel="equal error rate", ylim=(0, None))
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.legend()
+    name = f"{degradation} ({part.unit.iloc[0]})"
+    return _finish(ax, "best", "y", xlabel=name, ylabel="equal error rate", ylim=(0, None))
+
+
+def _finish(ax: Axes, legend: str = "", percent: str = "", **properties) -> Axes:
+    """Set labels and limits, a legend at the place `legend` if given, and the axes named in `percent` in percent."""
+    ax.set(**properties)
+    if legend:
+        ax.legend(loc=legend)
+    for name in percent:
+        getattr(ax, f"{name}axis").set_major_formatter(PercentFormatter(1))
     return ax

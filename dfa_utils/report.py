@@ -1,101 +1,107 @@
-"""An evaluation as text, as tables, as one page, and as the paragraph for a thesis: all from its scores alone."""
+"""An evaluation as tables, as a page, and as the paragraph for a thesis; all of it follows from the scores alone."""
 
 import base64
 import io
 from collections.abc import Callable
 from html import escape
 
+import matplotlib.pyplot as plt
 import pandas as pd
 
-from dfa_utils.display import WORDS, column, page, quotation, section, table_of
-from dfa_utils.evaluation import by_condition, clusters_of, confusions, parts_of, summarise, worst_mistakes
+from dfa_utils import display, evaluation, plots
 from dfa_utils.support import write_atomically
 
 
-def as_text(scores: pd.DataFrame, threshold: float) -> str:
-    """The evaluation as text: figures of each split in percent, confusion matrices, errors by system and by speaker.
-
-    Raises ValueError where no split holds both classes.
-    """
-    figures = _summary(scores, threshold)
-    lines = [f"threshold {threshold:.3f} (the checkpoint's own)"]
-    for split, row in figures.iterrows():
-        lines += [
-            f"{split:<11}{row.n_real:5.0f} real {row.n_fake:5.0f} fake  accuracy {row.accuracy:6.1%}  F1 {row.f1:6.1%}"
-            f"  HTER {row.hter:6.1%}  EER {row.eer:6.1%} [{row.eer_low:.1%}, {row.eer_high:.1%}]  AUC {row.auc:.3f}",
-            f"{'':<11}minDCF {row.min_dcf:.3f}  actDCF {row.act_dcf:.3f}  Cllr {row.cllr:.3f} bits, at best "
-            f"{row.min_cllr:.3f}",
-        ]
-    for split, ((hit_real, alarm), (miss, hit_fake)) in confusions(scores, threshold).items():
-        lines.append(f"\n{split:<11}called real  called fake")
-        lines += [f"  real     {hit_real:>11}  {alarm:>11}", f"  fake     {miss:>11}  {hit_fake:>11}"]
-    for title, part in conditions(scores, threshold).items():
-        lines.append(f"\n{title}: clips, share called wrongly")
-        lines += [f"  {r.Index:<30}{r.clips:5d}  {r.wrong:6.1%} [{r.low:.1%}, {r.high:.1%}]" for r in part.itertuples()]
-    return "\n".join(lines)
-
-
 def tables(scores: pd.DataFrame, threshold: float) -> dict[str, pd.DataFrame]:
-    """The same as tables of text, by their titles. Raises ValueError where no split holds both classes."""
-    found = {f"Figures of each split, at the threshold {threshold:.3f}": table_of(_summary(scores, threshold))}
-    found["Confusion matrices"] = pd.DataFrame(
-        [
-            [f"{split}, {truth}", *map(str, counts)]
-            for split, matrix in confusions(scores, threshold).items()
-            for truth, counts in zip(("real", "fake"), matrix, strict=True)
-        ],
-        columns=["truth", "called real", "called fake"],
-    ).set_index("truth")
-    for title, part in conditions(scores, threshold).items():
-        spread = [f"[{low:.1%}, {high:.1%}]" for low, high in zip(part.low, part.high, strict=True)]
-        wrong = part.wrong.map("{:.1%}".format)
-        found[title[0].upper() + title[1:]] = pd.DataFrame(
-            {"clips": part.clips.astype(str), "called wrongly": wrong, "95 % interval": spread}
-        )
-    return found
-
-
-def as_html(scores: pd.DataFrame, threshold: float) -> str:
-    """The evaluation as a page that needs no other file: words for a thesis, tables, curves, the worst mistakes.
-
-    `scores` is a table of `evaluation.load_scores`. Raises ValueError where no split holds both classes.
-    """
-    found, parts = tables(scores, threshold), parts_of(scores)
-    first, *others = [section(title, column(part)) for title, part in found.items()]
-    last, whole = list(parts)[-1], {"detector": "unknown", "data": "unknown"} | scores.iloc[0].to_dict()
-    return page(
-        "How often is the detector wrong?",
-        first,
-        f'<p class="soft">{WORDS}</p>',
-        section("In a thesis", quotation(paragraph(scores, threshold, whole["detector"], whole["data"], last))),
-        section("Scores", *(_histogram(part, threshold, split) for split, part in parts.items())),
-        section("Every threshold at once", _curves(parts)),
-        *others,
-        section(f"Worst mistakes of {last}", _mistakes(parts[last], threshold)),
-    )
+    """Every table of an evaluation as text, by title. Raises ValueError if no split has clips of both classes."""
+    summary = display.summary_table(_summary(scores, threshold))
+    return {f"Each split, at the threshold {threshold:.3f}": summary, **_counts(scores, threshold)}
 
 
 def write_html(path, scores: pd.DataFrame, threshold: float) -> None:
-    """Write `as_html` in one step."""
+    """Write `as_html` as a file, all at once."""
     write_atomically(path, as_html(scores, threshold).encode(errors="xmlcharrefreplace"))
 
 
-def paragraph(scores: pd.DataFrame, threshold: float, detector: str, data: str, split: str = "testing") -> str:
-    """What to report: what was tested, on how much, at which threshold, how well, and how sure that is.
+def as_html(scores: pd.DataFrame, threshold: float) -> str:
+    """The evaluation as a page that needs no other file: tables, a paragraph for a thesis, curves, worst mistakes.
 
-    `detector` and `data` are fingerprints. Raises KeyError for a split without both classes.
+    `scores` is a table of `evaluation.load_scores`. Raises ValueError if no split has clips of both classes.
     """
-    part = parts_of(scores)[split]
-    row = summarise(part, threshold).loc[split]
+    summary, parts = _summary(scores, threshold), evaluation.parts_of(scores)
+    last, curves = [*parts][-1], {split: (part.label, part.score) for split, part in parts.items()}
+    names = {"detector": "unknown", "data": "unknown"} | scores.iloc[0].to_dict()
+    words = _in_words(parts[last], summary.loc[last], threshold, names["detector"], names["data"])
+    sections = {
+        f"Each split, at the threshold {threshold:.3f}": display.table(display.summary_table(summary)),
+        "What the numbers mean": display.paragraph(display.LEGEND, "soft"),
+        "For a thesis": f"<blockquote>{display.paragraph(words)}</blockquote>",
+        "Scores": "".join(_histogram(part, threshold, split) for split, part in parts.items()),
+        "Every threshold at once": picture(lambda ax: plots.plot_det(curves, ax), f"DET curves of {', '.join(parts)}"),
+    }
+    sections |= {title: display.table(frame) for title, frame in _counts(scores, threshold).items()}
+    return display.page(
+        "How often is the detector wrong?", sections | {f"Worst mistakes of {last}": _mistakes(parts[last], threshold)}
+    )
+
+
+def paragraph(scores: pd.DataFrame, threshold: float, detector: str, data: str, split: str = "testing") -> str:
+    """A paragraph to report: what was tested, on how many clips, at which threshold, the error rates, and how sure.
+
+    `detector` and `data` are fingerprints. Raises KeyError for a split without clips of both classes.
+    """
+    part = evaluation.parts_of(scores)[split]
+    return _in_words(part, evaluation.summarise(part, threshold).loc[split], threshold, detector, data)
+
+
+def picture(draw: Callable, words: str) -> str:
+    """A picture that `draw(ax)` makes, inside the page; `words` describe it."""
+    file = io.BytesIO()
+    with plt.rc_context(plots.STYLE):
+        fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+        draw(ax)
+        fig.savefig(file, format="png", dpi=110)
+        plt.close(fig)
+    return f'<img alt="{escape(words)}" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+
+def _summary(scores: pd.DataFrame, threshold: float) -> evaluation.Summary:
+    summary = evaluation.summarise(scores, threshold)
+    if summary.empty:
+        raise ValueError("no split has clips of both classes, so there is no error rate; score real and fake clips")
+    return summary
+
+
+def _counts(scores: pd.DataFrame, threshold: float) -> dict[str, pd.DataFrame]:
+    """Confusion matrices; and for the last split, wrong verdicts by system (fakes) and by speaker (real clips)."""
+    matrices = evaluation.confusions(scores, threshold)
+    rows = {
+        f"{split}, {truth}": matrices[split][label] for split in matrices for label, truth in enumerate(plots.NAMES)
+    }
+    found = {"Confusion matrices": pd.DataFrame(rows, ["called real", "called fake"]).T.astype(str)}
+    split, part = list(evaluation.parts_of(scores).items())[-1]
+    for column, label, kind in (("system", 1, "fakes"), ("speaker", 0, "real clips")):
+        if column in part and (part[column][part.label == label] != "").any():
+            rows = evaluation.by_condition(part[part.label == label], threshold, column)
+            shown = display.formatted(rows, "{:.1%}", wrong="wrong verdicts")
+            bounds = display.interval(rows.low, rows.high).rename("95 % interval")
+            found[f"{split.capitalize()}, {kind} by {column}"] = pd.concat(
+                [rows.clips.astype(str), shown, bounds], axis=1
+            )
+    return found
+
+
+def _in_words(part: pd.DataFrame, row: pd.Series, threshold: float, detector: str, data: str) -> str:
+    clusters = evaluation.clusters_of(part)
+    drawn_by = " and ".join(name for name in clusters if clusters[name].any()) or "clip"
     return (
-        f"The detector (fingerprint {detector}) was evaluated on the {split} split of the data set with fingerprint "
-        f"{data}: {row.n_real:.0f} real clips ({_named(part, 0, 'speaker')}) and {row.n_fake:.0f} fake ones "
-        f"({_named(part, 1, 'system')}). With the threshold fixed on validation ({threshold:.3f}) the half total error "
+        f"The detector (fingerprint {detector}) was evaluated on the {row.name} split of the data set with fingerprint "
+        f"{data}: {row.n_real:.0f} real clips ({_named(part, 0, 'speaker')}) and {row.n_fake:.0f} fake clips "
+        f"({_named(part, 1, 'system')}). At the threshold {threshold:.3f}, fixed on validation, the half total error "
         f"rate was {row.hter:.1%} (accuracy {row.accuracy:.1%}, F1 {row.f1:.1%}). The equal error rate was "
-        f"{row.eer:.1%} (95 % interval [{row.eer_low:.1%}, {row.eer_high:.1%}], bootstrap by {_drawn(part)}, at least "
-        "Wilson's), "
-        f"minDCF {row.min_dcf:.3f}, actDCF {row.act_dcf:.3f} (costs of ASVspoof 5) and Cllr "
-        f"{row.cllr:.3f} bits (at best {row.min_cllr:.3f})."
+        f"{row.eer:.1%} (95 % interval [{row.eer_low:.1%}, {row.eer_high:.1%}]: the wider of a bootstrap by {drawn_by} "
+        f"and Wilson's interval), minDCF {row.min_dcf:.3f}, actDCF {row.act_dcf:.3f} (costs of ASVspoof 5) and Cllr "
+        f"{row.cllr:.3f} bits (minCllr {row.min_cllr:.3f})."
     )
 
 
@@ -104,63 +110,14 @@ def _named(part: pd.DataFrame, label: int, column: str) -> str:
     return f"{len(names)} {column}{'s' * (len(names) > 1)}" if names else f"{column}s not named"
 
 
-def _drawn(part: pd.DataFrame) -> str:
-    """What the interval was drawn by."""
-    clusters = clusters_of(part)
-    return " and ".join(name for name in clusters if clusters[name].any()) or "clip"
-
-
-def conditions(scores: pd.DataFrame, threshold: float) -> dict[str, pd.DataFrame]:
-    """Errors by system (fakes) and by speaker (reals) on the last split, as `by_condition` gives them, by title."""
-    split, part = list(parts_of(scores).items())[-1]
-    found = {}
-    for name, label in (("system", 1), ("speaker", 0)):
-        some = part[part.label == label]
-        table = by_condition(some, threshold, name) if name in part and (some[name] != "").any() else []
-        if len(table):
-            found[f"{split}, {['reals', 'fakes'][label]} by {name}"] = table
-    return found
-
-
-def _summary(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    if not parts_of(scores):
-        raise ValueError("no split holds both classes, so there is no error rate to tell; score real and fake clips")
-    return summarise(scores, threshold)
-
-
-def picture(draw: Callable, words: str) -> str:
-    """A picture that `draw(ax)` makes, inside the page; `words` say what it shows."""
-    import matplotlib.pyplot as plt
-
-    from dfa_utils.plots import STYLE
-
-    file = io.BytesIO()
-    with plt.rc_context(STYLE):
-        fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
-        draw(ax)
-        fig.savefig(file, format="png", dpi=110)
-        plt.close(fig)
-    return f'<img alt="{escape(words)}" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
-
-
 def _histogram(part: pd.DataFrame, threshold: float, split: str) -> str:
-    from dfa_utils.plots import plot_scores
-
-    words = f"histogram of the scores of {split}: {(part.label == 0).sum()} real clips, {(part.label == 1).sum()} fakes"
-    return picture(lambda ax: plot_scores(part.label, part.score, threshold, split, ax=ax), words)
-
-
-def _curves(parts: dict[str, pd.DataFrame]) -> str:
-    from dfa_utils.plots import plot_det
-
-    curves = {split: (part.label, part.score) for split, part in parts.items()}
-    return picture(lambda ax: plot_det(curves, ax), f"DET curves of {', '.join(parts)}: misses against false alarms")
+    return picture(lambda ax: plots.plot_scores(part.label, part.score, threshold, split, ax=ax), f"scores of {split}")
 
 
 def _mistakes(part: pd.DataFrame, threshold: float) -> str:
-    """The clips that are furthest on the wrong side, as a table."""
-    worst = worst_mistakes(part, threshold, n=10)
+    """The clips that are furthest on the wrong side of the threshold, as a table."""
+    worst = evaluation.worst_mistakes(part, threshold, n=10)
     if worst.empty:
-        return "<p>No clip was judged wrongly.</p>"
-    shown = {"truth": worst.label.map({0: "real", 1: "fake"}), "score": worst.score.map("{:.3f}".format)}
-    return column(pd.DataFrame(shown).set_axis(worst.path))
+        return display.paragraph("Every verdict was correct.")
+    truth = worst.label.map(dict(enumerate(plots.NAMES))).rename("truth")
+    return display.table(pd.concat([truth, worst.score.map("{:.3f}".format)], axis=1).set_axis(worst.path))

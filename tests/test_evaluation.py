@@ -7,7 +7,7 @@ from dfa_utils import evaluation
 from dfa_utils.audio import AudioError
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model
-from dfa_utils.report import as_text, paragraph
+from dfa_utils.report import paragraph, tables
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_one_clip_of_a_class_has_no_interval(scores):
     assert np.isnan(row.eer_low)
     assert 0 <= row.eer <= 1
     with pytest.raises(ValueError, match="both classes"):
-        as_text(part[part.label == 1], 0.5)
+        tables(part[part.label == 1], 0.5)
 
 
 def test_errors_by_condition_are_counted_in_any_order(scores):
@@ -100,39 +100,54 @@ def test_the_interval_of_a_share_is_wilsons():
     assert (row.low, row.high) == pytest.approx((0, 1.95996**2 / (10 + 1.95996**2)), abs=1e-6)
 
 
-def test_clusters_are_speakers_and_for_fakes_alone_systems():
+def test_clusters_are_speakers_and_for_fakes_also_systems():
     part = pd.DataFrame(
         {"label": [0, 0, 1, 1], "speaker": ["a", "b", "c", "c"], "system": ["studio", "phone", "x", "y"]}
     )
     clusters = evaluation.clusters_of(part)
-    assert clusters.system.tolist() == ["", "", "x", "y"]  # a real has no system, whatever the table says
-    assert clusters.speaker.tolist() == ["a", "b", "", ""]  # one name for a whole class says nothing
+    assert clusters.system.tolist() == ["", "", "x", "y"]  # a real clip has no system, whatever the table says
+    assert clusters.speaker.tolist() == ["a", "b", "", ""]  # one name for a whole class gives no spread
 
 
-def test_every_table_is_made_of_the_csv_alone(scores, tmp_path):
+def test_every_table_follows_from_the_csv(scores, tmp_path):
     scores = scores.assign(path=[f"{i}.wav" for i in range(len(scores))], system="", speaker="007")
     evaluation.save_scores(tmp_path / "s.csv", scores, 0.47, "abc", "def")
     loaded, threshold = evaluation.load_scores(tmp_path / "s.csv")
     assert threshold == 0.47
     assert {*loaded.detector, *loaded.data} == {"abc", "def"}
-    assert as_text(loaded, threshold) == as_text(scores.round({"score": 9}), 0.47)
-    (tmp_path / "other.csv").write_text("path,score\na.wav,0.5\n")
-    with pytest.raises(ValueError, match="threshold"):
-        evaluation.load_scores(tmp_path / "other.csv")
-    for content in (b"", b"path,score\n\xff,1\n"):
-        (tmp_path / "other.csv").write_bytes(content)
-        with pytest.raises(ValueError, match=r"other\.csv: cannot be read as a table.*evaluate --out"):
-            evaluation.load_scores(tmp_path / "other.csv")
+    expected = tables(scores.round({"score": 9}), 0.47)
+    for title, table in tables(loaded, threshold).items():
+        pd.testing.assert_frame_equal(table, expected[title])
 
 
-def test_the_report_holds_every_count_and_condition(scores):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read as a table"),
+        (b"path,score\n\xff,1\n", "cannot be read as a table"),
+        (b"path,score\na.wav,0.5\n", "'split', 'label', 'threshold'"),
+        (b"path,split,label,score,threshold\n", "needs rows"),
+        (b"path,split,label,score,threshold\na.wav,testing,1,0.5,abc\n", "abc"),
+        (b"path,split,label,score,threshold\na.wav,testing,1,abc,0.5\n", "abc"),
+        (b"path,split,label,score,threshold\na.wav,testing,1,,0.5\n", "from 0 to 1"),
+        (b"path,split,label,score,threshold\na.wav,testing,1,1.5,0.5\n", "scores and threshold from 0 to 1"),
+        (b"path,split,label,score,threshold\na.wav,testing,2,0.5,0.5\n", "labels 0 or 1"),
+    ],
+)
+def test_a_damaged_table_is_refused_with_its_name_and_the_cure(tmp_path, content, message):
+    (tmp_path / "bad.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"bad\.csv: .*{message}.*evaluate --out"):
+        evaluation.load_scores(tmp_path / "bad.csv")
+
+
+def test_tables_hold_every_count_and_condition(scores):
     named = scores.assign(system=np.where(scores.label == 1, "vocoder", ""), speaker="")
-    text = as_text(named, 0.5)
-    for split, matrix in evaluation.confusions(named, 0.5).items():
-        assert split in text
-        assert all(str(count) in text for count in matrix.ravel())
-    assert "testing, fakes by system" in text
-    assert "by speaker" not in text
+    found = tables(named, 0.5)
+    assert [*found] == ["Each split, at the threshold 0.500", "Confusion matrices", "Testing, fakes by system"]
+    counts = np.concatenate([*evaluation.confusions(named, 0.5).values()])
+    assert found["Confusion matrices"].to_numpy().tolist() == counts.astype(str).tolist()
+    wrong = (named.score < 0.5)[(named.split == "testing") & (named.label == 1)].mean()
+    assert found["Testing, fakes by system"].loc["vocoder"].tolist()[:2] == ["50", f"{wrong:.1%}"]
 
 
 def test_the_paragraph_says_what_was_tested_and_how_sure_it_is(scores):
@@ -146,7 +161,7 @@ def test_the_paragraph_says_what_was_tested_and_how_sure_it_is(scores):
 
 
 @pytest.mark.parametrize(("clips", "bound"), [(6, 0.390), (40, 0.0876), (400, 0.0095)])
-def test_no_error_among_few_clips_leaves_doubt(clips, bound):
+def test_few_clips_without_an_error_have_a_wide_interval(clips, bound):
     labels = np.repeat([0, 1], clips)
     low, high = evaluation.eer_interval(pd.DataFrame({"label": labels, "score": labels * 0.8 + 0.1}))
     assert low == 0

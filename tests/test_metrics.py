@@ -1,15 +1,18 @@
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, t
 from sklearn.metrics import roc_curve
 
 from dfa_utils import metrics
+from dfa_utils.metrics import clustered_interval, eer_rate
 
 rng = np.random.default_rng(0)
 LABELS = np.repeat([0, 1], 200)
 SCORES = np.concatenate([rng.normal(0, 1, 200), rng.normal(1, 1, 200)])
+SPEAKERS, NOBODY = np.arange(400) // 8, np.full(400, "")
 SHARES = 1 / (1 + np.exp(0.5 - SCORES))  # of a calibrated detector: P(fake) under equal priors
 
 
@@ -80,7 +83,7 @@ def test_eer_of_two_unit_gaussians_two_apart():
     assert threshold == pytest.approx(1, abs=1e-3)
 
 
-def test_eer_of_scores_that_say_nothing_is_one_half():
+def test_eer_of_uninformative_scores_is_one_half():
     assert metrics.eer(LABELS, np.zeros(400))[0] == 0.5
     assert np.isfinite(metrics.eer(LABELS, np.zeros(400))[1])
     assert metrics.eer([0, 1], [0.9, 0.1])[0] == 1
@@ -92,7 +95,7 @@ def test_log_loss_of_a_coin_and_of_certainty():
     assert metrics.log_loss([0, 1], [1.0, 0.0]) == pytest.approx(7 * np.log(10))  # probabilities stop at 1e-7
 
 
-def test_eer_threshold_lies_midway_between_scores_where_the_error_rates_come_closest():
+def test_eer_threshold_is_midway_between_scores_where_the_error_rates_come_closest():
     assert metrics.eer([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9]) == (0, pytest.approx(0.4))
     for labels, scores in SETS[:300]:
         threshold = metrics.eer(labels, scores)[1]
@@ -120,7 +123,7 @@ def test_a_score_on_the_threshold_is_fake():
     assert metrics.act_dcf(*drawn, 0.5, 1, 1) == 0
 
 
-def test_auc_turns_over_with_the_scores():
+def test_auc_of_negated_scores_is_its_complement():
     assert metrics.roc_auc(LABELS, SCORES) + metrics.roc_auc(LABELS, -SCORES) == pytest.approx(1)
 
 
@@ -186,7 +189,7 @@ def test_equal_costs_and_priors_make_the_dcf_an_error_rate():
 
 @pytest.mark.parametrize("metric", [metrics.eer_rate, metrics.min_cllr, metrics.min_dcf])
 @pytest.mark.parametrize("monotone", [np.exp, lambda x: 1e-20 * x, lambda x: x**3])
-def test_what_is_best_depends_on_the_order_of_scores_alone(metric, monotone):
+def test_the_best_value_depends_only_on_the_order_of_scores(metric, monotone):
     assert metric(LABELS, monotone(SCORES)) == pytest.approx(metric(LABELS, SCORES), abs=1e-12)
 
 
@@ -209,14 +212,14 @@ def test_a_single_class_is_refused(figure):
 
 @pytest.mark.parametrize("figure", [metrics.act_dcf, metrics.cllr, metrics.log_loss])
 @pytest.mark.parametrize("bad", [-0.1, 1.1])
-def test_what_is_no_probability_is_refused(figure, bad):
+def test_scores_that_are_not_probabilities_are_refused(figure, bad):
     with pytest.raises(ValueError, match=r"probabilities in \[0, 1\]"):
         figure([0, 1], [0.5, bad])
 
 
 @pytest.mark.parametrize("costs", [(0, 1, 10), (1, 1, 10), (0.05, 0, 10), (0.05, 1, -1)])
 @pytest.mark.parametrize("metric", [metrics.min_dcf, metrics.act_dcf])
-def test_costs_that_make_no_sense_are_refused(metric, costs):
+def test_impossible_costs_are_refused(metric, costs):
     with pytest.raises(ValueError, match="spoof_prior"):
         metric([0, 1], [0.2, 0.3], *costs)
 
@@ -226,12 +229,127 @@ def test_costs_that_make_no_sense_are_refused(metric, costs):
     [
         ([1, 1], [0.2, 0.3], "both classes"),
         ([0, 1], [0.2, np.nan], "not finite"),
-        ([0, 1], [0.2], "one length"),
+        ([0, 1], [0.2], "as many labels as scores"),
         ([0, 2], [0.2, 0.3], "must be 0"),
         ([0.2, 0.9], [0.2, 0.3], "must be 0"),
-        ([], [], "one length"),
+        ([], [], "as many labels as scores"),
     ],
 )
 def test_bad_input_is_refused(labels, scores, message):
     with pytest.raises(ValueError, match=message):
         metrics.eer(labels, scores)
+
+
+def mean_of(label):
+    return lambda labels, scores: scores[labels == label].mean()
+
+
+def width(metric, labels, scores, clusters, n=1000, **options):
+    low, high = clustered_interval(metric, labels, scores, clusters, n=n, **options)
+    return high - low
+
+
+def test_without_names_a_mean_has_the_interval_of_independent_clips():
+    error = SCORES[:200].std(ddof=1) / np.sqrt(200)
+    low, high = clustered_interval(mean_of(0), LABELS, SCORES, NOBODY, n=2000)
+    assert (low, high) == pytest.approx(norm.interval(0.95, SCORES[:200].mean(), error), abs=0.2 * error)
+    half = width(mean_of(0), LABELS, SCORES, NOBODY, n=2000, level=0.5)
+    assert half == pytest.approx(2 * norm.isf(0.25) * error, rel=0.1)
+
+
+def test_quantiles_move_outwards_for_few_clusters():
+    """A statistic that rises from 0 to 1 from draw to draw: its quantiles are the shares at which they are taken."""
+    names, rising = np.r_[np.arange(200) % 7, np.arange(200) % 5], iter(np.linspace(0, 1, 1000))
+    low, high = clustered_interval(lambda *_: next(rising), LABELS, SCORES, names, level=0.9)
+    tail = norm.cdf(t.ppf(0.05, 4) * np.sqrt(5 / 4))  # Hesterberg 2015
+    assert (low, high) == pytest.approx((tail, 1 - tail))
+
+
+def test_an_interval_follows_from_the_seed():
+    first, again, other = (clustered_interval(eer_rate, LABELS, SCORES, SPEAKERS, n=50, seed=s) for s in (1, 1, 2))
+    assert first == again != other
+
+
+def test_duplicates_of_clips_do_not_narrow_the_interval():
+    once = clustered_interval(eer_rate, LABELS, SCORES, SPEAKERS, n=200)
+    copies = np.repeat(np.arange(400), 5)
+    again = clustered_interval(eer_rate, LABELS[copies], SCORES[copies], SPEAKERS[copies], n=200)
+    assert again == pytest.approx(once, abs=1e-12)
+
+
+def test_clips_of_a_speaker_that_score_alike_widen_the_interval():
+    alike = np.random.default_rng(3).normal(size=50)[SPEAKERS] + 0.5 * SCORES
+    by_speaker, by_clip = (width(eer_rate, LABELS, alike, clusters, n=500) for clusters in (SPEAKERS, NOBODY))
+    assert by_speaker > 1.5 * by_clip
+
+
+def error_at_one(labels, scores):
+    return (np.mean(scores[labels == 0] >= 1) + np.mean(scores[labels == 1] < 1)) / 2
+
+
+def test_clustered_intervals_contain_the_true_value_about_as_often_as_they_claim():
+    truth, rng, hits = norm.cdf(-1), np.random.default_rng(4), 0
+    names = np.repeat(np.arange(52), 7)
+    labels = (names >= 26).astype(int)
+    for i in range(80):
+        scores = 2 * labels + np.sqrt(0.5) * (rng.normal(size=52)[names] + rng.normal(size=len(names)))
+        low, high = clustered_interval(error_at_one, labels, scores, names, n=100, seed=i)
+        hits += low <= truth <= high
+    assert hits >= 69  # 76 expected; intervals over clips, which hold it in 3 of 4 cases, would get there 1 time in 200
+
+
+def crossed(size, rng):
+    """Reals, then fakes of every speaker by every system, whose scores are a speaker's part plus a system's."""
+    speaker, system = (index.ravel() for index in np.indices((size, size)))
+    parts = rng.normal(size=size)[speaker], rng.normal(size=size)[system]
+    labels = np.repeat([0, 1], [size, size**2])
+    table = pd.DataFrame(
+        {"speaker": np.r_[np.arange(size), speaker], "system": [""] * size + [f"s{i}" for i in system]}
+    )
+    return labels, np.concatenate([rng.normal(size=size), sum(parts)]), table, [part.var() for part in parts]
+
+
+def test_speaker_and_system_add_their_variances():
+    labels, scores, table, variances = crossed(40, np.random.default_rng(5))
+    expected = 2 * norm.ppf(0.975) * np.sqrt(sum(variances) / 39)
+    assert width(mean_of(1), labels, scores, table) == pytest.approx(expected, rel=0.15)
+    assert max(width(mean_of(1), labels, scores, table[column]) for column in table) < 0.85 * expected
+
+
+def test_a_column_without_names_in_a_class_changes_nothing_there():
+    labels, scores, table, _ = crossed(40, np.random.default_rng(6))
+    alone = width(mean_of(0), labels, scores, table.speaker)
+    assert width(mean_of(0), labels, scores, table) == pytest.approx(alone, rel=0.15)
+
+
+def test_a_clip_without_a_name_is_a_cluster_of_its_own():
+    expected = clustered_interval(eer_rate, LABELS, SCORES, np.arange(400), n=100)
+    for missing in ("", None, np.nan):
+        assert clustered_interval(eer_rate, LABELS, SCORES, [missing] * 400, n=100) == expected
+    names = ["", "", *map(str, SPEAKERS[2:])]
+    own = ["a", "b", *map(str, SPEAKERS[2:])]
+    some, known = (width(mean_of(0), LABELS, SCORES, clusters) for clusters in (names, own))
+    assert some == pytest.approx(known, rel=0.15)
+
+
+def test_clusters_may_come_as_names_or_as_a_table():
+    columns = {"speaker": SPEAKERS, "system": [f"s{i % 9}" for i in range(400)]}
+    table = pd.DataFrame(columns, index=np.arange(400) // 2)
+    forms = [columns, table, table.to_numpy(), list(zip(*columns.values(), strict=True))]
+    assert len({clustered_interval(eer_rate, LABELS, SCORES, form, n=50) for form in forms}) == 1
+    forms = [SPEAKERS, [f"speaker {i}" for i in SPEAKERS], pd.Series(SPEAKERS, index=table.index)]
+    assert len({clustered_interval(eer_rate, LABELS, SCORES, form, n=50) for form in forms}) == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "clusters", "message"),
+    [
+        ([0, 0, 1, 1], ["a", "b", "c", "c"], "two clusters"),
+        ([0, 0, 1, 1], ["a", "b"], "4 names"),
+        ([0, 0, 1, 1], [], "4 names"),
+        ([1, 1, 1, 1], ["a", "b", "c", "d"], "both classes"),
+    ],
+)
+def test_an_interval_needs_clusters_in_both_classes(labels, clusters, message):
+    with pytest.raises(ValueError, match=message):
+        clustered_interval(eer_rate, labels, [0.1, 0.2, 0.3, 0.4], clusters)

@@ -14,9 +14,9 @@ rng = np.random.default_rng(0)
 LABELS, SCORES = np.repeat([0, 1], 20), np.clip(rng.normal(0.5, 0.2, 40) + np.repeat([-0.1, 0.1], 20), 0, 1)
 HISTORY = pd.DataFrame({"epoch": [1, 2], "train_loss": [0.7, 0.5], "loss": [0.7, 0.6], "eer": [0.5, 0.2]})
 MANIFEST = pd.DataFrame({"split": ["training"] * 30 + ["testing"] * 10, "label": LABELS})
-DAMAGE = pd.DataFrame(
+DEGRADED = pd.DataFrame(
     {
-        "corruption": ["clean", "noise", "noise"],
+        "degradation": ["clean", "noise", "noise"],
         "level": [np.nan, 20, 10],
         "unit": ["", "dB SNR", "dB SNR"],
         "eer": [0.1, 0.2, 0.3],
@@ -40,7 +40,7 @@ DRAW = {
     "eer": lambda ax: plots.plot_history(HISTORY, "eer", ax),
     "roc": lambda ax: plots.plot_roc(CURVES, ax),
     "det": lambda ax: plots.plot_det(CURVES, ax),
-    "robustness": lambda ax: plots.plot_robustness(DAMAGE, "noise", ax),
+    "robustness": lambda ax: plots.plot_robustness(DEGRADED, "noise", ax),
 }
 
 
@@ -85,7 +85,7 @@ def test_a_class_has_one_colour_everywhere_and_no_curve_has_it(ax):
     assert not {style["color"] for style in plots.LINES} & set(plots.COLOURS)
 
 
-def test_samples_lie_at_their_time(ax):
+def test_samples_are_drawn_at_their_time(ax):
     plots.plot_waveform(SCORES, 10, ax=ax)
     assert ax.lines[0].get_xydata() == pytest.approx(np.stack([np.arange(40) / 10, SCORES], axis=1))
 
@@ -96,7 +96,7 @@ def test_a_spectrogram_has_seconds_hertz_and_a_bar_in_db(ax):
     assert "level (dB)" in [other.get_ylabel() for other in ax.figure.axes]
 
 
-def test_the_axis_of_a_mel_spectrogram_names_the_row_in_which_a_tone_lies(ax):
+def test_the_mel_axis_labels_the_row_of_a_tone_with_its_frequency(ax):
     tone = torch.sin(2 * torch.pi * 1_000 * torch.arange(16_000) / 16_000)
     front_end = LogMel(Config())
     db = front_end(tone[None])[0, 0].numpy()  # [80, frames]
@@ -119,7 +119,7 @@ def test_a_chain_has_an_arrow_between_its_boxes(ax):
     assert sum(getattr(text, "arrow_patch", None) is not None for text in ax.texts) == 2
 
 
-def test_a_map_lies_on_what_it_explains_and_no_evidence_is_the_middle_of_its_colours(ax):
+def test_a_map_covers_its_spectrogram_and_no_evidence_is_the_middle_of_its_colours(ax):
     plots.plot_map(*rng.normal(size=(2, 40, 51)), 0.01, 8_000, ax)
     assert ax.images[1].get_extent() == ax.images[0].get_extent()
     assert ax.images[1].norm(0.0) == 0.5
@@ -164,7 +164,7 @@ def test_history_draws_training_beside_validation(ax):
     assert line(ax, "chance")[0, 1] == pytest.approx(np.log(2))
 
 
-def test_roc_and_det_show_the_operating_points_and_name_their_figures(ax):
+def test_roc_and_det_show_the_operating_points_with_auc_and_eer(ax):
     false_alarm, miss, _ = metrics.error_rates(LABELS, SCORES)
     plots.plot_roc(CURVES, ax)
     x, y = line(ax, "testing").T
@@ -191,7 +191,7 @@ def test_a_point_of_the_reliability_diagram_is_a_tenth_of_the_clips_or_ten_of_th
 
 
 @pytest.mark.parametrize(("seconds", "middles"), [(4.0, [1, 2, 3]), (0.5, [0.25, 1.25, 2.25])])
-def test_a_score_over_time_lies_in_the_middle_of_its_window(ax, seconds, middles):
+def test_a_score_over_time_is_in_the_middle_of_its_window(ax, seconds, middles):
     plots.plot_over_time(over_time(seconds), 2.0, ax)
     assert ax.lines[0].get_xdata().tolist() == middles
     assert line(ax, "window called fake").tolist() == [[middles[1], 0.7]]
@@ -199,8 +199,8 @@ def test_a_score_over_time_lies_in_the_middle_of_its_window(ax, seconds, middles
     assert line(ax, "threshold")[0, 1] == 0.5
 
 
-def test_robustness_goes_from_mild_to_severe_beside_clean(ax):
-    plots.plot_robustness(DAMAGE, "noise", ax)
+def test_robustness_goes_from_mild_to_severe_with_clean_and_chance(ax):
+    plots.plot_robustness(DEGRADED, "noise", ax)
     assert ax.lines[0].get_ydata().tolist() == [0.2, 0.3]
     assert [part[:, 1].tolist() for part in ax.collections[0].get_segments()] == [
         pytest.approx([0.1, 0.3]),
