@@ -9,7 +9,7 @@ from torchaudio.transforms import AmplitudeToDB, FrequencyMasking, MelSpectrogra
 from dfa_utils.config import SPECTROGRAM, Config
 
 CPU_CLIPS = 8  # clips per STFT on a CPU; more would not fit its cache
-TOP_DB = 80.0  # dB; the floor lies this far below the loudest point of a clip
+TOP_DB = 80.0  # dB; the floor is this far below the loudest point of a clip
 DB_UNIT = 20.0  # dB; divides the mean-free spectrogram, so that the network sees values of about 1
 
 

@@ -64,12 +64,12 @@ def in_pieces(blocks: Iterable, size: int) -> Iterator[np.ndarray]:
 
 
 def _is_audible(samples: np.ndarray) -> np.ndarray:
-    """Whether each of [T] lies in no run of RUN samples that is constant: bool."""
+    """For each of [T]: is it outside all constant runs of RUN samples? bool."""
     return ~_in_constant_run(np.pad(samples, RUN - 1)) if len(samples) else np.empty(0, bool)
 
 
 def _in_constant_run(samples: np.ndarray) -> np.ndarray:
-    """For each of [T], without the first and last RUN - 1: does it lie in a constant run of RUN samples? bool.
+    """For each of [T], without the first and last RUN - 1: is it in a constant run of RUN samples? bool.
 
     By doubling: the extremes over 2, 4, 8 ... RUN samples follow from those over half as many.
     """
