@@ -73,10 +73,8 @@ def read(root) -> pd.DataFrame:
 
 def find_sets(path: Path, depth: int = DEPTH) -> list[tuple[Reader, Path]]:
     """The data sets at `path` or, if there is none, in the folders below it, each with its reader."""
-    reader = next((reader for reader in READERS if reader.knows(path)), None)
-    if reader:
-        return [(reader, path)]
-    return [found for folder in folders_in(path) if depth for found in find_sets(folder, depth - 1)]
+    here = [(reader, path) for reader in READERS if reader.knows(path)]
+    return here[:1] or [found for folder in folders_in(path) if depth for found in find_sets(folder, depth - 1)]
 
 
 def find_audio(folder) -> list[Path]:

@@ -304,6 +304,12 @@ def test_folders_are_walked_in_order_without_hidden_files(tmp_path):
     assert [str(path) for path in expand(["missing.wav", "n" * 300])] == ["missing.wav", "n" * 300]
 
 
+@pytest.mark.parametrize("suffix", ["caf", "amr", "3gp", "mov"])
+def test_a_format_that_is_read_when_named_is_also_found_in_a_folder(tmp_path, suffix):
+    (tmp_path / f"a.{suffix}").touch()
+    assert find_audio(tmp_path) == [tmp_path / f"a.{suffix}"]
+
+
 def test_a_folder_that_cannot_be_read_stands_for_itself(tmp_path, clip, monkeypatch):
     for name in ("a/1.wav", "b/2.wav", "c/3.wav"):
         clip(tmp_path / name)
