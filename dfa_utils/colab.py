@@ -84,7 +84,7 @@ def data_root(data: str | Path = "toy") -> Path:
     if named := os.environ.get("DFA_DATA"):
         return _existing(named, "DFA_DATA")
     if data == "toy":
-        return toy.kept()
+        return toy.cached_root()
     return _from_drive() if data == "drive" else _existing(data, "DATA")
 
 

@@ -2,54 +2,59 @@
 
 import hashlib
 import json
-import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from itertools import pairwise
 from numbers import Integral, Real
 
-SCALES = ("mel", "linear")
-MEANS = ("clip", "band")
 SPECTROGRAM = ("n_fft", "hop_length", "n_mels", "f_min", "f_max")  # the settings that tell one spectrogram from another
 MOST_ITEMS = 16  # channels, and extra spectrograms
-MOST_WEIGHTS = 2**25  # in all convolutions and in all filter banks; a hostile checkpoint could exhaust memory
-FORMER_NAMES = {"scale": "frequency_scale", "centre": "mean_subtraction", "views": "extra_spectrograms"}
-FORMER_NAMES |= {"borrowed": "pretrained"}  # what checkpoints of format 1 call these settings
+MOST_WEIGHTS = 2**25  # of all convolutions, and of all filter banks; a hostile checkpoint could exhaust memory
+LAST_READER = "7e0fb69"  # the last commit that reads checkpoints of retired models and settings
+
+# Checkpoints of format 1 have other names for some settings, and settings that no longer exist. Those in RETIRED must
+# have the value given here, which is what all models do now; those in IGNORED belong to models that no longer exist.
+FORMER_NAMES = {"scale": "frequency_scale", "centre": "mean_subtraction", "borrowed": "pretrained"}
+FORMER_NAMES |= {"views": "extra_spectrograms"}
 RETIRED = {"top_db": 80.0, "db_scale": 20.0, "gradient_norm": 1.0, "layer_decay": 1.0, "accumulate": 1}
-RETIRED |= {"recompute": False, "frozen_layers": 0}  # settings of older checkpoints, with the only value still read
-IGNORED = {"width", "depth", "heads"}  # settings of models that are gone, which every older checkpoint mentions
-LAST_READER = "7e0fb69"  # the last commit that reads checkpoints with other values, and of the models that are gone
+RETIRED |= {"recompute": False, "frozen_layers": 0}
+IGNORED = ("width", "depth", "heads")
 
 
 def within(default, least, most):
-    """A field of `Config` for a number, which `least` and `most` bound; whole numbers have whole defaults."""
+    """A field of `Config` for a number, or several, from `least` to `most`; whole numbers have whole defaults."""
     return field(default=default, metadata={"range": (least, most)})
+
+
+def one_of(*words):
+    """A field of `Config` for one of these words; the first is the default."""
+    return field(default=words[0], metadata={"words": words})
 
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of the front end, the network and its training; a checkpoint carries the one it was made with.
+    """Settings of the front end, the network and its training; each checkpoint carries its own.
 
-    Raises ValueError, naming the field, for a value that cannot work.
+    Raises ValueError, which names the field, for a value that cannot work.
     """
 
     # Waveform
-    sample_rate: int = within(16_000, 1, 768_000)  # Hz; every clip is resampled to it
-    clip_seconds: float = within(2.0, 1e-4, 60)  # s; length of a window (Fake-or-Real's for-rerec clips last 2 s)
-    hop_seconds: float = within(1.0, 1e-4, 60)  # s; step between the windows of a longer recording
+    sample_rate: int = within(16_000, 1_000, 768_000)  # Hz; every clip is resampled to it
+    clip_seconds: float = within(2.0, 1e-3, 60)  # s; length of a window (Fake-or-Real's for-rerec clips last 2 s)
+    hop_seconds: float = within(1.0, 1e-3, 60)  # s; step between the windows of a longer recording
 
     # Mel spectrogram
     n_fft: int = within(512, 1, 65_536)  # samples; 32 ms resolve the single glottal pulses of a low voice
     hop_length: int = within(160, 1, 65_536)  # samples; 10 ms per frame
     n_mels: int = within(80, 1, 1_024)  # bands
-    frequency_scale: str = "mel"  # spacing of the bands: "mel" (Slaney), or "linear", which keeps high-frequency detail
+    frequency_scale: str = one_of("mel", "linear")  # spacing of bands; "linear" keeps detail at high frequencies
     f_min: float = within(20.0, 0, 384_000)  # Hz
     f_max: float = within(8_000.0, 1e-3, 384_000)  # Hz; vocoders leave many of their traces at high frequencies
-    mean_subtraction: str = "clip"  # the mean of the "clip", or of each "band", which also removes the microphone
-    extra_spectrograms: tuple[tuple[float, ...], ...] = ()  # for models that take several; the values of SPECTROGRAM
+    mean_subtraction: str = one_of("clip", "band")  # of the whole, or of each band, which also removes the microphone
+    extra_spectrograms: tuple[tuple[float, ...], ...] = ()  # for models that see several; values of SPECTROGRAM
 
     # Network
     model: str = "cnn"  # a name in dfa_utils.models.BACK_ENDS, or "timm:NAME"
-    channels: tuple[int, ...] = (24, 32, 64, 96, 128)  # feature maps after the stem and after each block
+    channels: tuple[int, ...] = within((24, 32, 64, 96, 128), 1, 1_024)  # feature maps after the stem, each block
     dropout: float = within(0.2, 0, 0.999)  # share of features that training drops before the last layer
     pretrained: str = ""  # a .safetensors file of weights that a timm model starts from; "": random weights
 
@@ -62,7 +67,7 @@ class Config:
     seed: int = within(0, 0, 2**60)
 
     # Augmentation of training clips
-    augment: tuple[tuple[str, float], ...] = ()  # (a name in augment.AUGMENTATIONS, share of the clips)
+    augment: tuple[tuple[str, float], ...] = ()  # (name in augment.AUGMENTATIONS, share of clips)
     mask_bands: int = within(0, 0, 1_024)  # SpecAugment: most bands that each of two masks hides
     mask_frames: int = within(0, 0, 10**6)  # SpecAugment: most frames that each of two masks hides
 
@@ -71,42 +76,23 @@ class Config:
         object.__setattr__(self, "augment", tuple((str(name), float(share)) for name, share in self.augment))
         object.__setattr__(self, "extra_spectrograms", tuple(map(tuple, self.extra_spectrograms)))
         for setting in fields(self):
-            value = getattr(self, setting.name)
-            if "range" in setting.metadata:
-                _check_number(setting.name, value, *setting.metadata["range"], isinstance(setting.default, int))
-            elif isinstance(setting.default, str) and not isinstance(value, str):
-                raise ValueError(f"{setting.name} must be a word, got {value!r}")
-        for number in self.channels:
-            _check_number("channels", number, 1, 1_024, whole=True)
-        for _, share in self.augment:
-            _check_number("augment", share, 0, 1e6, whole=False)
-        for message, holds in self._rules().items():
-            if not holds:
-                raise ValueError(message)
-        filters = sum(each.n_fft * each.n_mels for each in self.front_end_configs)  # checked as they are made
-        convolutions = sum(9 * c_in * c_out for c_in, c_out in pairwise(self.channels))
-        if max(filters, convolutions) > MOST_WEIGHTS:
-            raise ValueError(
-                f"channels, or n_fft * n_mels of all spectrograms, make more than {MOST_WEIGHTS:,} weights"
-            )
+            _check(setting, getattr(self, setting.name))
+        self._check_together()
 
-    def _rules(self) -> dict[str, bool]:
-        """What must hold beyond the range of single numbers, by the message for where it does not."""
-        nyquist, extra = self.sample_rate / 2, self.extra_spectrograms
-        ordered = self.f_min < self.f_max <= nyquist
+    def _check_together(self) -> None:
+        """Refuse settings that are possible one by one but not together, and lists of the wrong length."""
+        nyquist, count, extra = self.sample_rate / 2, len(self.channels), self.extra_spectrograms
         complete = len(extra) <= MOST_ITEMS and all(len(values) == len(SPECTROGRAM) for values in extra)
-        scale, mean = self.frequency_scale, self.mean_subtraction
-        count, shortest = len(self.channels), min(self.clip_samples, self.hop_samples)
-        lengths = f"{self.clip_seconds}, {self.hop_seconds}"
-        return {
-            f"channels must be 1 to {MOST_ITEMS} numbers, got {count}": 1 <= count <= MOST_ITEMS,
-            f"f_max must be above f_min and at most {nyquist} Hz, got {self.f_max}": ordered,
-            f"frequency_scale must be one of {', '.join(SCALES)}, got {scale!r}": scale in SCALES,
-            f"mean_subtraction must be one of {', '.join(MEANS)}, got {mean!r}": mean in MEANS,
-            f"clip_seconds and hop_seconds must be at least one sample, got {lengths}": shortest > 0,
-            f"batch_size must be even (half real, half fake), got {self.batch_size}": self.batch_size % 2 == 0,
-            f"extra_spectrograms must be up to {MOST_ITEMS} of ({', '.join(SPECTROGRAM)}), got {extra}": complete,
-        }
+        shares = [share for _, share in self.augment]
+        _require(1 <= count <= MOST_ITEMS, f"channels must be 1 to {MOST_ITEMS} numbers, got {count}")
+        _require(complete, f"extra_spectrograms must be up to {MOST_ITEMS} of ({', '.join(SPECTROGRAM)}), got {extra}")
+        _require(all(0 <= share <= 1 for share in shares), f"augment must have shares from 0 to 1, got {shares}")
+        _require(self.batch_size % 2 == 0, f"batch_size must be even (half real, half fake), got {self.batch_size}")
+        _require(self.f_min < self.f_max <= nyquist, f"f_max must be above f_min, up to {nyquist} Hz, got {self.f_max}")
+        filters = sum(each.n_fft * each.n_mels for each in self.front_end_configs)
+        weights = sum(9 * c_in * c_out for c_in, c_out in pairwise(self.channels))
+        _require(filters <= MOST_WEIGHTS, f"n_fft * n_mels of all spectrograms must be up to {MOST_WEIGHTS:,}")
+        _require(weights <= MOST_WEIGHTS, f"channels must make up to {MOST_WEIGHTS:,} weights, not {weights:,}")
 
     @property
     def front_end_configs(self) -> "list[Config]":
@@ -127,7 +113,7 @@ class Config:
     def scaled_to(self, n_clips: int) -> "Config":
         """The same settings with epochs and batch size that suit a training set of `n_clips` clips.
 
-        The network sees about 25,000 clips, in 12 to 40 epochs: the fixture gets many short epochs, Fake-or-Real 12.
+        The network sees about 25,000 clips in 12 to 40 epochs: many short epochs for the fixture, 12 for Fake-or-Real.
         """
         epochs = min(40, max(12, round(25_000 / max(n_clips, 1))))
         return replace(self, epochs=epochs, batch_size=16 if n_clips < 500 else 32)
@@ -139,36 +125,47 @@ class Config:
 
     @property
     def changed(self) -> dict:
-        """The settings that differ from their defaults, by the names that format 1 of checkpoints has for them."""
+        """The settings that differ from their defaults, under the names of checkpoint format 1."""
         former = {new: old for old, new in FORMER_NAMES.items()}
-        values = {
-            each.name: getattr(self, each.name) for each in fields(self) if getattr(self, each.name) != each.default
-        }
-        return {former.get(name, name): value for name, value in values.items()}
+        return {former.get(name, name): value for name, value in vars(self).items() if value != getattr(Config, name)}
 
     def to_json(self) -> str:
         """All fields as one JSON object."""
-        return json.dumps(asdict(self))
+        return json.dumps(vars(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Config":
         """The inverse of `to_json`, which also reads what older versions wrote.
 
-        Raises ValueError that names settings which this version does not know or can no longer follow.
+        Raises ValueError that names the settings which this version does not know or no longer supports.
         """
-        values = {FORMER_NAMES.get(name, name): value for name, value in json.loads(text).items()}
-        retired = {name: values.pop(name) for name in list(values) if name in RETIRED or name in IGNORED}
-        if gone := [name for name, value in retired.items() if RETIRED.get(name, value) != value]:
-            raise ValueError(f"the settings {gone} have been retired; commit {LAST_READER} is the last that reads them")
-        unknown = set(values) - {each.name for each in fields(cls)}
-        if unknown:
-            raise ValueError(f"unknown settings {sorted(unknown)}: written by another version of dfa_utils")
+        values = {FORMER_NAMES.get(name, name): value for name, value in dict(json.loads(text)).items()}
+        former = {name: values.pop(name) for name in (*RETIRED, *IGNORED) if name in values}
+        gone = [name for name, value in former.items() if value != RETIRED.get(name, value)]
+        _require(not gone, f"the settings {gone} have been retired; commit {LAST_READER} is the last that reads them")
+        unknown = sorted(set(values) - {each.name for each in fields(cls)})
+        _require(not unknown, f"unknown settings {unknown}: written by another version of dfa_utils")
         return cls(**values)
 
 
+def _check(setting: Field, value) -> None:
+    """Refuse a value that is not of the type of its default, or outside its range."""
+    name, default, words = setting.name, setting.default, setting.metadata.get("words")
+    if "range" in setting.metadata:
+        for number in value if isinstance(default, tuple) else (value,):
+            _check_number(name, number, *setting.metadata["range"], whole=not isinstance(default, float))
+    elif words:
+        _require(value in words, f"{name} must be one of {', '.join(words)}, got {value!r}")
+    elif isinstance(default, str):
+        _require(isinstance(value, str), f"{name} must be a word, got {value!r}")
+
+
 def _check_number(name: str, number, least: float, most: float, whole: bool) -> None:
-    """ValueError, naming the field, unless it is a number from `least` to `most`, and whole if it must be."""
-    right_type = isinstance(number, Integral if whole else Real) and not isinstance(number, bool)
-    if not right_type or not math.isfinite(number) or not least <= number <= most:
-        wanted = "a whole number" if whole else "a number"
-        raise ValueError(f"{name} must be {wanted} from {least:g} to {most:g}, got {number!r}")
+    is_number = isinstance(number, Integral if whole else Real) and not isinstance(number, bool)
+    kind = "a whole number" if whole else "a number"
+    _require(is_number and least <= number <= most, f"{name} must be {kind} from {least:g} to {most:g}, got {number!r}")
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)

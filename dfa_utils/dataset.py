@@ -1,10 +1,7 @@
-"""Data sets: a manifest with one row a clip, the PyTorch Dataset over it, and loaders that repeat exactly."""
+"""Data sets: a manifest with one row per clip, the PyTorch Dataset over it, and loaders that repeat exactly."""
 
 import hashlib
-import os
 import warnings
-from bisect import bisect_right
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +20,14 @@ SHOWN = 8  # folders that an error names at most
 
 
 def scan(root, check: bool = True, splits: tuple[str, ...] | None = SPLITS) -> pd.DataFrame:
-    """The manifest of a data set: columns path, split, label (1 = fake), system, speaker; one row a clip.
+    """The manifest of a data set, with one row per clip: path, split, label (1 = fake), system, speaker.
 
-    `root` is a CSV file, a folder with a manifest.csv, or a folder in Fake-or-Real's layout (train/val/test, upper case
-    and folders around it are fine) or another that `layouts` reads; columns that only some of them have
-    (codec, ...) follow. `splits` must be there with both classes; others may. Most test sets have testing alone:
-    `splits=("testing",)`; None takes whatever there is, at least one split with both classes. With `check`, every file
-    is decoded, and unusable ones are left out with a warning that names them. Raises DataError for what is missing: the
-    folder, a split, a class, its files; and for several data sets side by side.
+    `root` is a CSV file, a folder with a manifest.csv, or a folder in the layout of Fake-or-Real (also with train, val,
+    test, upper case, or folders around it) or in another that `layouts` reads; some layouts have further columns, such
+    as codec. Each of `splits` must have both classes; other splits may be there. Most test sets have only testing:
+    `splits=("testing",)`. None takes all splits, and needs one with both classes. With `check`, every file is decoded,
+    and unusable ones are left out with a warning that names them. Raises DataError if the folder, a split, a class or
+    its files are missing, and for several data sets side by side.
     """
     unknown = sorted(set(splits or ()) - set(SPLITS))
     if unknown:
@@ -45,7 +42,7 @@ def scan(root, check: bool = True, splits: tuple[str, ...] | None = SPLITS) -> p
 
 
 def find_unusable(paths) -> pd.DataFrame:
-    """Decode every file; a table (path, reason) of those that are empty, damaged, silent or no audio at all."""
+    """Decode every file: a table (path, reason) of those that are empty, damaged, silent or not audio."""
     paths = [str(path) for path in paths]
     reasons = map_in_threads(_why_unusable, paths, "decoding and checking")
     rows = [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
@@ -53,10 +50,7 @@ def find_unusable(paths) -> pd.DataFrame:
 
 
 def fingerprint(manifest: pd.DataFrame) -> str:
-    """12 hex digits that change with the clips' content, splits or labels, but not with the folder they lie in.
-
-    Of each file the size and the first 64 KiB count: all of a two-second clip.
-    """
+    """12 hex digits that follow from the content, split and label of all clips, but not from their folders and names."""
     contents = map_in_threads(_digest, manifest.path, "fingerprint")
     lines = sorted("/".join(map(str, row)) for row in zip(manifest.split, manifest.label, contents, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
@@ -65,17 +59,17 @@ def fingerprint(manifest: pd.DataFrame) -> str:
 class ClipDataset(Dataset):
     """Clips of a manifest as (waveform [clip_samples] float32, label 0 or 1).
 
-    What is cut out of a clip lies in one of its sounds (`windows.find_sounds`), as the windows do that scoring judges:
-    never digital silence, whose length tells data sets apart and not voices. With `train`, the place is drawn as a
-    function of (seed, epoch, index) alone, every one as likely; else it is the middle of the longest sound. What is too
-    short is repeated. Raises AudioError for a file that cannot be read, or is silent throughout.
+    Crops avoid digital silence, as scoring does: its length identifies the data set, not the voice. Each crop is part
+    of one sound (`windows.find_sounds`); a shorter sound is repeated. With `train`, its place follows from
+    (seed, epoch, index) alone, and all places are equally likely; otherwise it is the middle of the longest sound.
+    Raises AudioError for a file that cannot be read, or is silent throughout.
     """
 
     def __init__(self, manifest: pd.DataFrame, config: Config, train: bool = False):
         self.paths = manifest.path.tolist()
         self.labels = manifest.label.astype(int).tolist()
         self.config, self.train, self.epoch = config, train, 0
-        self.sounds: dict[int, list[tuple[int, int]]] = {}  # of the clips that were looked at
+        self.sounds: dict[int, list[tuple[int, int]]] = {}  # of each clip, once it was read
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -83,27 +77,25 @@ class ClipDataset(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         clip, size = open_clip(self.paths[index], self.config.sample_rate), self.config.clip_samples
         if index not in self.sounds:
-            self.sounds[index] = _sounds_of(clip, size, self.paths[index])
-        if self.train:
-            start, end = self._draw(index)
-        else:
-            start, end = max(self.sounds[index], key=lambda sound: sound[1] - sound[0])
+            self.sounds[index] = find_sounds(clip, size)
+        if not self.sounds[index]:
+            raise AudioError(f"{self.paths[index]}: silent throughout; leave it out", "silent")
+        start, end = self._draw(index) if self.train else max(self.sounds[index], key=lambda sound: sound[1] - sound[0])
         return fit_length(clip[start:end], size), self.labels[index]
 
     def _draw(self, index: int) -> tuple[int, int]:
-        """First sample and end of one of all the places at which a crop can lie."""
-        sounds, size = self.sounds[index], self.config.clip_samples
-        ends = list(accumulate(max(end - start - size, 0) + 1 for start, end in sounds))  # places, counted up
-        drawn = 0
-        if ends[-1] > 1:
-            drawn = int(np.random.default_rng((self.config.seed, self.epoch, index)).integers(ends[-1]))
-        which = bisect_right(ends, drawn)
-        start = sounds[which][0] + drawn - (ends[which - 1] if which else 0)
-        return start, min(start + size, sounds[which][1])
+        """First sample and end of a random crop."""
+        size = self.config.clip_samples
+        places = [max(end - start - size, 0) + 1 for start, end in self.sounds[index]]  # of a crop, in each sound
+        drawn = int(np.random.default_rng((self.config.seed, self.epoch, index)).integers(sum(places)))
+        for (start, end), count in zip(self.sounds[index], places, strict=True):
+            if drawn < count:
+                return start + drawn, min(start + drawn + size, end)
+            drawn -= count
 
 
 class BalancedBatches(Sampler):
-    """Batches of indices, half real and half fake, shuffled by (seed, epoch); the smaller class is drawn repeatedly."""
+    """Batches of indices, half real and half fake, shuffled by (seed, epoch); the smaller class is repeated."""
 
     def __init__(self, labels, batch_size: int, seed: int):
         self.classes = [np.flatnonzero(np.asarray(labels) == label) for label in (0, 1)]
@@ -131,7 +123,7 @@ def make_loader(dataset: ClipDataset) -> DataLoader:
 
 
 def set_epoch(loader: DataLoader, epoch: int) -> None:
-    """Tell a training loader which epoch comes: order and crops follow from it."""
+    """Tell a training loader which epoch comes next: order and crops follow from it."""
     loader.dataset.epoch = loader.batch_sampler.epoch = epoch
 
 
@@ -143,16 +135,14 @@ def _refuse_gaps(manifest: pd.DataFrame, root: Path, splits: tuple[str, ...] | N
     gaps = [(split, label) for split in splits or () for label in (0, 1) if (split, label) not in present]
     if gaps:
         split, label = gaps[0]
-        cure = f". In Python you can ask only for what is there: scan(root, splits={whole})" if whole else ""
-        raise DataError(
-            f"{root}: no usable {CLASSES[label]} clip for {split}; found {_folders(root)}; expected {LAYOUT}{cure}"
-        )
+        cure = f". In Python, scan(root, splits={whole}) takes what is there" if whole else ""
+        missing = f"no usable {CLASSES[label]} clip for {split}; found {_folders(root)}"
+        raise DataError(f"{root}: {missing}; expected {LAYOUT}{cure}")
 
 
 def _folders(root: Path) -> str:
     """The first folders two levels below `root`, for an error."""
-    outer_folders = folders_in(root) if root.is_dir() else []
-    names = [f"{outer.name}/{inner.name}" for outer in outer_folders for inner in folders_in(outer)]
+    names = [f"{outer.name}/{inner.name}" for outer in folders_in(root) for inner in folders_in(outer)]
     return ", ".join(names[:SHOWN] + ["..."] * (len(names) > SHOWN)) or "no folder in a folder"
 
 
@@ -165,15 +155,13 @@ def _drop_unusable(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _digest(path: str) -> str:
+    """SHA-256 of a file's content and size."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.sha256(file.read(65_536) + str(os.fstat(file.fileno()).st_size).encode()).hexdigest()
-
-
-def _sounds_of(clip: torch.Tensor, pause: int, path: str) -> list[tuple[int, int]]:
-    sounds = find_sounds(clip, pause)
-    if not sounds:
-        raise AudioError(f"{path}: silent throughout; leave it out", "silent")
-    return sounds
+        while block := file.read(2**20):
+            digest.update(block)
+        digest.update(str(file.tell()).encode())
+    return digest.hexdigest()
 
 
 def _why_unusable(path: str) -> str:

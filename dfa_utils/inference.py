@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from dfa_utils.audio import HIGHEST_RATE, LARGEST, LOWEST_RATE, AudioError, resample_blocks, stream_audio
+from dfa_utils.audio import HIGHEST_RATE, LOUDEST_SAMPLE, LOWEST_RATE, AudioError, resample_blocks, stream_audio
 from dfa_utils.checkpoint import RELEASED, CheckpointError, fingerprint_of, load_checkpoint
 from dfa_utils.models import fuse_for_scoring
 from dfa_utils.speech import SpeechCheck, reason_to_abstain
@@ -158,7 +158,7 @@ class Detector:
             raise AudioError(
                 f"array: expected float samples [T] in [-1, 1], got {samples.dtype} {samples.shape}", "samples"
             )
-        if not np.abs(samples).max() < LARGEST:  # so that NaN is refused too
+        if not np.abs(samples).max() < LOUDEST_SAMPLE:  # so that NaN is refused too
             raise AudioError(
                 "array: holds samples that are NaN, infinite or absurd; look at how it was made", "samples"
             )

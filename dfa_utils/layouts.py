@@ -1,108 +1,48 @@
-"""Layouts of published data sets: one reader each, which knows its folder and gives the manifest, one row a clip.
+"""Finding audio files, and the layouts of published data sets: one reader each, which gives one row per clip.
 
-Labels: 1 = fake. Where a source says nothing, `system` and `speaker` are empty; the system of a real clip is empty too.
-
-
-MERGED: Which files are audio: folders walked in the order of their names, whatever their size."""
+Labels: 1 = fake. `system` and `speaker` are empty where the source does not tell; real clips have no system.
+"""
 
 import csv
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".mp4", ".aif", ".aiff", ".au", ".wma"}
-
-
-def find_audio(folder) -> list[Path]:
-    """All audio files below a folder, by their suffix, in the order of their names."""
-    return list(walk_audio(folder))
-
-
-def walk_audio(folder) -> Iterator[Path]:
-    """What `find_audio` finds, one after the other: no more than a folder's names is held in memory.
-
-    A folder that cannot be read is yielded itself, so that whoever reads it reports it.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted((e.name, e.is_dir(follow_symlinks=False), e.is_symlink()) for e in entries if _is_visible(e))
-    except OSError:
-        yield Path(folder)
-        return
-    for name, is_folder, is_link in found:
-        path = Path(folder, name)
-        if is_folder:
-            yield from walk_audio(path)
-        elif path.suffix.lower() in SUFFIXES and not (is_link and path.is_dir()):
-            yield path
-
-
-def expand(paths: Iterable) -> Iterator[Path]:
-    """The files among `paths` and all audio files below the folders; a folder without any stands for itself."""
-    for path in map(Path, paths):
-        found = walk_audio(path) if path.is_dir() else iter(())
-        yield next(found, path)
-        yield from found
-
-
-def _is_visible(entry: os.DirEntry) -> bool:
-    return not entry.name.startswith(".")
-
-
-def folders_in(folder: Path) -> list[Path]:
-    """The visible folders in a folder, by name; none in one that cannot be read."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if _is_visible(e) and e.name != "__MACOSX" and e.is_dir())
-    except OSError:
-        return []
-    return [folder / name for name in names]
-
-
+SUFFIXES |= {".caf", ".amr", ".3gp", ".mov"}
 SPLITS = ("training", "validation", "testing")
 CLASSES = ("real", "fake")  # the index is the label
-SPLIT_NAMES = {
-    "training": "training",
-    "train": "training",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "testing": "testing",
-    "test": "testing",
-    "eval": "testing",
-}
+SPLIT_NAMES = dict.fromkeys(("training", "train"), "training")
+SPLIT_NAMES |= dict.fromkeys(("validation", "valid", "val", "dev"), "validation")
+SPLIT_NAMES |= dict.fromkeys(("testing", "test", "eval"), "testing")
 LABEL_NAMES = {"real": 0, "bonafide": 0, "bona-fide": 0, "genuine": 0, "0": 0, "fake": 1, "spoof": 1, "1": 1}
 LAYOUT = (
     "ROOT/{training,validation,testing}/{real,fake}/*.wav, or a manifest.csv with columns path, label, split, or a "
     "published layout that data/README.md lists"
 )
-DEPTH = 3  # folders below the named one in which a data set is looked for
+DEPTH = 3  # folders below the given one in which a data set is looked for
 
-# The protocols' columns, in the published order; "-" is a column that nothing here needs.
-ASVSPOOF2019 = {
-    "LA": ["speaker", "file", "-", "system", "label"],
-    "PA": ["speaker", "file", "environment", "system", "label"],
-}
+# The columns of the protocols, in the published order; "-" is a column that is not used here.
+ASVSPOOF2019 = {"LA": "speaker file - system label", "PA": "speaker file environment system label"}
 ASVSPOOF2021 = {
-    "LA": ["speaker", "file", "codec", "transmission", "system", "label", "-", "subset"],
-    "DF": ["speaker", "file", "codec", "source", "system", "label", "-", "subset", "vocoder"],
+    "LA": "speaker file codec transmission system label - subset",
+    "DF": "speaker file codec source system label - subset vocoder",
 }
-ASVSPOOF5 = ["speaker", "file", "gender", "codec", "codec_q", "-", "-", "system", "label", "-"]
-NOTHING = {"-": "", "bonafide": ""}  # what the protocols write where there is no attack, codec or vocoder
+ASVSPOOF5 = "speaker file gender codec codec_q - - system label -"
+ASVSPOOF5_PARTS = ("train", "dev.track_1", "eval.track_1")
+NOTHING = {"-": "", "bonafide": ""}  # in the protocols: no attack, codec or vocoder
 
 
 class DataError(ValueError):
     """A data set that cannot be used; the message names the folder or file and the cure."""
 
 
-@dataclass(frozen=True)
-class Reader:
-    """One known layout: `knows(path)` says whether a folder (or CSV file) has it, `read(path)` gives the manifest."""
+class Reader(NamedTuple):
+    """One layout: `knows(path)` tells whether a folder (or a CSV file) has it, `read(path)` gives the manifest."""
 
     name: str
     knows: Callable[[Path], bool]
@@ -112,9 +52,9 @@ class Reader:
 def read(root) -> pd.DataFrame:
     """The manifest of the one data set at `root` or up to three folders below it, in a layout of `READERS`.
 
-    Columns path, split (one of SPLITS), label (1 = fake), system, speaker, then what else the source tells of a clip
-    (codec, environment, ...). Rows whose file is missing are left out with one warning. Raises DataError if `root` does
-    not exist, holds no known layout or several data sets, or if a protocol or all audio is missing.
+    Columns path, split (one of SPLITS), label (1 = fake), system, speaker, and then what else the source tells about a
+    clip (codec, environment, ...). Rows whose file is missing are left out with one warning. Raises DataError if `root`
+    does not exist, holds no known layout or several data sets, or if a protocol or all audio is missing.
     """
     root = Path(root).expanduser()
     if not root.exists():
@@ -133,14 +73,37 @@ def read(root) -> pd.DataFrame:
 
 def find_sets(path: Path, depth: int = DEPTH) -> list[tuple[Reader, Path]]:
     """The data sets at `path` or, if there is none, in the folders below it, each with its reader."""
-    reader = next((reader for reader in READERS if reader.knows(path)), None)
-    if reader:
-        return [(reader, path)]
-    return [found for folder in folders_in(path) if depth for found in find_sets(folder, depth - 1)]
+    here = [(reader, path) for reader in READERS if reader.knows(path)]
+    return here[:1] or [found for folder in folders_in(path) if depth for found in find_sets(folder, depth - 1)]
+
+
+def find_audio(folder) -> list[Path]:
+    """All audio files below a folder, by their suffix, in the order of their names.
+
+    Hidden files and folders are skipped, and links to folders are not followed. A folder that cannot be read is in the
+    list itself, so that the caller reports it.
+    """
+    found, errors = [], []
+    for home, folders, files in os.walk(folder, onerror=errors.append):
+        folders[:] = [name for name in folders if name[0] != "."]
+        found += [Path(home, name) for name in files if name[0] != "." and Path(name).suffix.lower() in SUFFIXES]
+    return sorted([*found, *(Path(error.filename) for error in errors)])
+
+
+def expand(paths: Iterable) -> Iterator[Path]:
+    """The given files, and all audio files below the given folders; a folder without audio is yielded itself."""
+    for path in map(Path, paths):
+        yield from (find_audio(path) if os.path.isdir(path) else []) or [path]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The visible folders in a folder, by name; none in one that cannot be read."""
+    _, names, _ = next(os.walk(folder), ("", [], []))
+    return [folder / name for name in sorted(names) if name[0] != "." and name != "__MACOSX"]
 
 
 def read_folders(home: Path) -> pd.DataFrame:
-    """Fake-or-Real, any of its four variants (Reimao and Tzerpos, SpeD 2019): HOME/SPLIT/{real,fake}/**/*.wav."""
+    """Fake-or-Real in any of its four variants (Reimao and Tzerpos, SpeD 2019): HOME/SPLIT/{real,fake}/**/*.wav."""
     rows = [
         (str(path), SPLIT_NAMES[split.name.lower()], LABEL_NAMES[label.name.lower()], "", "")
         for split in folders_in(home)
@@ -153,10 +116,10 @@ def read_folders(home: Path) -> pd.DataFrame:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file, or a folder's manifest.csv: columns path (relative to the file) and label, if known split and others.
+    """A CSV file, or a folder's manifest.csv, with columns path (relative to the file), label, often split and others.
 
-    Without a column split all is testing; rows with a split of another name are left out. Raises DataError for a
-    missing column, an unknown label, or a file that is no CSV.
+    Without a column split, all clips are testing; rows with a split of another name are left out. Raises DataError for
+    a missing column, an unknown label, or a file that is not a CSV.
     """
     path = path if path.is_file() else path / "manifest.csv"
     table = _csv(path, encoding="utf-8")
@@ -169,9 +132,9 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_in_the_wild(home: Path) -> pd.DataFrame:
-    """In-the-Wild (Müller et al., Interspeech 2022): HOME/meta.csv (file, speaker, label) beside the clips.
+    """In-the-Wild (Müller et al., Interspeech 2022): HOME/meta.csv (file, speaker, label) and the clips beside it.
 
-    All of it is testing. The speaker of a fake is the person it imitates; systems are unknown.
+    All clips are testing. The speaker of a fake is the person whom it imitates; systems are unknown.
     """
     table = _csv(home / "meta.csv")
     paths = [os.path.join(home, name) for name in table.file]
@@ -181,28 +144,23 @@ def read_in_the_wild(home: Path) -> pd.DataFrame:
 def read_asvspoof2019(home: Path) -> pd.DataFrame:
     """ASVspoof 2019 LA or PA (Wang et al., Computer Speech and Language 2020) by its folder of protocols.
 
-    HOME is ASVspoof2019_{LA,PA}_cm_protocols; the clips lie in ../ASVspoof2019_{LA,PA}_{train,dev,eval}/flac. In PA the
+    HOME is ASVspoof2019_{LA,PA}_cm_protocols; the clips are in ../ASVspoof2019_{LA,PA}_{train,dev,eval}/flac. In PA the
     fakes are replayed recordings, not synthesis; its column environment names the simulated room.
     """
-    home = home.absolute()
+    home, parts = home.absolute(), {}
     track = home.name.split("_")[1]
-    files = {"training": "train.trn", "validation": "dev.trl", "testing": "eval.trl"}
-    parts = {
-        split: (
-            home / f"ASVspoof2019.{track}.cm.{file}.txt",
-            home.parent / f"ASVspoof2019_{track}_{file.split('.')[0]}" / "flac",
-        )
-        for split, file in files.items()
-    }
+    for split, part, ending in zip(SPLITS, ("train", "dev", "eval"), ("trn", "trl", "trl"), strict=True):
+        protocol = home / f"ASVspoof2019.{track}.cm.{part}.{ending}.txt"
+        parts[split] = protocol, home.parent / f"ASVspoof2019_{track}_{part}" / "flac"
     return _read_protocols(home, ASVSPOOF2019[track], parts)
 
 
 def read_asvspoof2021(home: Path) -> pd.DataFrame:
     """ASVspoof 2021 LA or DF (Liu et al., IEEE/ACM TASLP 2023): HOME is ASVspoof2021_{LA,DF}_eval with flac/ in it.
 
-    The keys, {LA,DF}-keys-full, are found in HOME or beside it: keys/{LA,DF}/CM/trial_metadata.txt. Taken is the subset
-    eval alone, on which the published figures are given, as testing; not progress (seen by the challenge's
-    leaderboard) and hidden (silence cut off). Columns codec, transmission (LA), source and vocoder (DF) follow.
+    The keys, {LA,DF}-keys-full, are in HOME or beside it: keys/{LA,DF}/CM/trial_metadata.txt. Only the subset eval is
+    taken, for which results are published, and it is testing. Left out are progress (the challenge's leaderboard) and
+    hidden (without silence). Further columns: codec, transmission (LA), source and vocoder (DF).
     """
     home = home.absolute()
     track = home.name.split("_")[1]
@@ -214,16 +172,12 @@ def read_asvspoof2021(home: Path) -> pd.DataFrame:
 def read_asvspoof5(home: Path) -> pd.DataFrame:
     """ASVspoof 5, track 1 (Wang et al., ASVspoof Workshop 2024), by the folder of its protocols.
 
-    HOME holds ASVspoof5.{train,dev.track_1,eval.track_1}.tsv; the clips lie in flac_T, flac_D and flac_E_eval, in HOME
-    or beside it. Columns gender, codec and codec_q follow; an empty codec means uncoded.
+    HOME holds ASVspoof5.{train,dev.track_1,eval.track_1}.tsv; the clips are in flac_T, flac_D and flac_E_eval, in HOME
+    or beside it. Further columns: gender, codec and codec_q; an empty codec means uncoded.
     """
-    home = home.absolute()
-    places = (home, home.parent)
-    names = {"training": ("train", "T"), "validation": ("dev.track_1", "D"), "testing": ("eval.track_1", "E_eval")}
-    parts = {
-        split: (home / f"ASVspoof5.{file}.tsv", _first([place / f"flac_{folder}" for place in places]))
-        for split, (file, folder) in names.items()
-    }
+    home, parts = home.absolute(), {}
+    for split, part, clips in zip(SPLITS, ASVSPOOF5_PARTS, ("flac_T", "flac_D", "flac_E_eval"), strict=True):
+        parts[split] = home / f"ASVspoof5.{part}.tsv", _first([home / clips, home.parent / clips])
     return _read_protocols(home, ASVSPOOF5, parts)
 
 
@@ -239,7 +193,7 @@ def _csv(path: Path, **options) -> pd.DataFrame:
         raise DataError(f"{path}: cannot be read as a table ({error}); fetch or write it again") from error
 
 
-def _read_protocols(home: Path, columns: list[str], parts: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
+def _read_protocols(home: Path, columns: str, parts: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
     """The rows of all protocols that are there; `parts`: split -> (protocol, folder of its clips)."""
     tables = [_read_protocol(file, columns, split, clips) for split, (file, clips) in parts.items() if file.is_file()]
     if not tables:
@@ -248,11 +202,12 @@ def _read_protocols(home: Path, columns: list[str], parts: dict[str, tuple[Path,
     return pd.concat(tables, ignore_index=True)
 
 
-def _read_protocol(file: Path, columns: list[str], split: str, clips: Path) -> pd.DataFrame:
+def _read_protocol(file: Path, columns: str, split: str, clips: Path) -> pd.DataFrame:
+    names = columns.split()
     table = _csv(file, sep=r"\s+", header=None, quoting=csv.QUOTE_NONE).fillna("")
-    if table.shape[1] < len(columns):
-        raise DataError(f"{file}: {table.shape[1]} columns, not {len(columns)} ({' '.join(columns)}); fetch it again")
-    table = table.iloc[:, : len(columns)].set_axis(columns, axis=1)
+    if table.shape[1] < len(names):
+        raise DataError(f"{file}: {table.shape[1]} columns, not {len(names)} ({columns}); fetch it again")
+    table = table.iloc[:, : len(names)].set_axis(names, axis=1)
     if "subset" in table:
         table = table[table.subset == "eval"].drop(columns="subset").reset_index(drop=True)
     paths = [os.path.join(clips, f"{clip}.flac") for clip in table.file]
@@ -261,26 +216,22 @@ def _read_protocol(file: Path, columns: list[str], split: str, clips: Path) -> p
 
 
 def _manifest(file: Path, table: pd.DataFrame, paths: list[str], split) -> pd.DataFrame:
-    """The five columns of every manifest, then the others of `table`; DataError for a label that means nothing."""
+    """The five columns of every manifest, then the others of `table`; DataError for an unknown label."""
     labels = table.label.str.lower()
     unknown = sorted(set(labels) - set(LABEL_NAMES))
     if unknown:
         raise DataError(f"{file}: labels {unknown[:5]} are unknown; use real and fake")
-    columns = {
-        "path": paths,
-        "split": split,
-        "label": labels.map(LABEL_NAMES),
-        "system": table.get("system", ""),
-        "speaker": table.get("speaker", ""),
-    }
+    columns = {"path": paths, "split": split, "label": labels.map(LABEL_NAMES)}
+    columns |= {name: table.get(name, "") for name in ("system", "speaker")}
     return pd.DataFrame(columns).join(table.drop(columns=list(columns), errors="ignore"))
 
 
 def _drop_missing(manifest: pd.DataFrame, home: Path) -> pd.DataFrame:
-    """Without the rows whose file is not there: one listing a folder, not one look a file."""
+    """The rows whose file exists; each folder is listed once, which is faster than to look for each file."""
     places = [os.path.split(path) for path in manifest.path]
-    listed = {folder: _names(folder) for folder in {folder for folder, _ in places}}
-    there = pd.Series([name in listed[folder] for folder, name in places], manifest.index, dtype=bool)
+    folders = {folder for folder, _ in places}
+    listed = {folder: set(os.listdir(folder or ".")) for folder in folders if os.path.isdir(folder or ".")}
+    there = pd.Series([name in listed.get(folder, ()) for folder, name in places], manifest.index, dtype=bool)
     gone = manifest.path[~there]
     if gone.empty:
         return manifest
@@ -289,10 +240,6 @@ def _drop_missing(manifest: pd.DataFrame, home: Path) -> pd.DataFrame:
     named = ", ".join(gone[:5]) + (", ..." if len(gone) > 5 else "")
     warnings.warn(f"{home}: {len(gone)} of {len(manifest)} audio files are missing: {named}", stacklevel=4)
     return manifest[there].reset_index(drop=True)
-
-
-def _names(folder: str) -> set[str]:
-    return set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
 
 
 def _is_table(path: Path) -> bool:
@@ -308,14 +255,13 @@ def _is_asvspoof2021(path: Path) -> bool:
 
 
 def _is_asvspoof5(path: Path) -> bool:
-    return any((path / f"ASVspoof5.{part}.tsv").is_file() for part in ("train", "dev.track_1", "eval.track_1"))
+    return any((path / f"ASVspoof5.{part}.tsv").is_file() for part in ASVSPOOF5_PARTS)
 
 
 def _is_in_the_wild(path: Path) -> bool:
-    if not (path / "meta.csv").is_file():
-        return False
-    with open(path / "meta.csv", encoding="utf-8-sig", errors="replace") as file:
-        return {"file", "speaker", "label"} <= set(file.readline().strip().split(","))
+    table = path / "meta.csv"
+    head = table.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0] if table.is_file() else ""
+    return {"file", "speaker", "label"} <= set(head.strip().split(","))
 
 
 def _is_split_folders(path: Path) -> bool:

@@ -1,8 +1,8 @@
-"""What of a recording is judged and trained on: windows of one length, cut from what is not digital silence.
+"""The parts of a recording that are judged and trained on: windows of one length, without digital silence.
 
 Digital silence is what a converter or an editor writes where there is no sound: samples that stay constant, to one step
-of 16 bits, for at least 8 ms (at 16 kHz). The constant need not be 0, so an offset moves no pause. Outside a recording
-all samples count as 0, so at its two ends zeros are silence however few they are.
+of 16 bits, for at least 8 ms (at 16 kHz). The constant need not be 0, so an offset does not move a pause. Samples
+outside the recording count as 0, so zeros at its two ends are silence, however few they are.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ import numpy as np
 
 from dfa_utils.audio import fit_length
 
-CONSTANT = 3 / 32768  # peak to peak, below which samples count as constant: a value and one step to either side
+CONSTANT = 3 / 32768  # peak to peak; samples that vary less count as constant: a value and one step to either side
 DOUBLINGS = (1, 2, 4, 8, 16, 32, 64)
 RUN = 2 * DOUBLINGS[-1]  # samples that must stay constant: 128
 
@@ -40,15 +40,15 @@ def cut_windows(
         if end - start < size:
             yield start, fit_length(samples[start:end], size)
             continue
-        starts = [*range(start, end - size + 1, hop)]
-        for first in dict.fromkeys([*starts, end - size]):
+        starts = [*range(start, end - size + 1, hop), end - size]
+        for first in dict.fromkeys(starts):  # each place once
             yield first, samples[first : first + size]
 
 
 def in_pieces(blocks: Iterable, size: int) -> Iterator[np.ndarray]:
     """Join blocks [T], arrays or tensors, and cut them into pieces of `size` samples; the last has up to twice as many.
 
-    So no piece is so short that a moment of sound would fill windows of its own.
+    So no piece is short, unless the recording is: a moment of sound at its end would fill windows of its own.
     """
     held, count = [], 0
     for block in map(np.asarray, blocks):
@@ -56,20 +56,20 @@ def in_pieces(blocks: Iterable, size: int) -> Iterator[np.ndarray]:
         count += len(block)
         if count >= 2 * size:
             joined = np.concatenate(held)
-            whole = count // size - 1  # pieces that are ready
-            yield from np.split(joined[: whole * size], whole)
-            held, count = [joined[whole * size :]], count - whole * size
+            ready = count // size - 1  # pieces
+            yield from np.split(joined[: ready * size], ready)
+            held, count = [joined[ready * size :]], count - ready * size
     if count:
         yield np.concatenate(held)
 
 
 def _is_audible(samples: np.ndarray) -> np.ndarray:
-    """Whether each of [T] lies in no run of RUN samples that is constant: bool."""
+    """For each of [T]: is it outside all constant runs of RUN samples? bool."""
     return ~_in_constant_run(np.pad(samples, RUN - 1)) if len(samples) else np.empty(0, bool)
 
 
 def _in_constant_run(samples: np.ndarray) -> np.ndarray:
-    """For each of [T], without the first and last RUN - 1: does it lie in a constant run of RUN samples? bool.
+    """For each of [T], without the first and last RUN - 1: is it in a constant run of RUN samples? bool.
 
     By doubling: the extremes over 2, 4, 8 ... RUN samples follow from those over half as many.
     """

@@ -28,7 +28,7 @@ rng = np.random.default_rng(0)
         ("mp3", "MPEG_LAYER_III", 5e-2),
     ],
 )
-def test_what_is_written_is_read(tmp_path, suffix, subtype, tolerance):
+def test_each_format_is_read_as_it_was_written(tmp_path, suffix, subtype, tolerance):
     wave, path = tone(rng, hz=300), tmp_path / f"a.{suffix}"
     soundfile.write(path, wave, 16_000, subtype=subtype)
     loaded = load_audio(path)
@@ -52,10 +52,10 @@ def test_channels_are_averaged(tmp_path):
     assert np.allclose(load_audio(tmp_path / "a.wav"), (left + right) / 2, atol=1e-7)
 
 
-def test_channels_that_cancel_each_other_leave_the_louder_one(tmp_path):
+def test_of_channels_that_cancel_each_other_the_loudest_is_taken(tmp_path):
     wave = tone(rng)
     for name, right, expected in (
-        ("upside down", -wave, wave),
+        ("inverted", -wave, wave),
         ("nearly", -0.95 * wave, wave),
         ("mute", 0 * wave, wave / 2),
     ):
@@ -64,7 +64,7 @@ def test_channels_that_cancel_each_other_leave_the_louder_one(tmp_path):
 
 
 @pytest.mark.parametrize("rate", [1, 3_999, 768_001, 2_147_483_647])
-def test_a_header_with_a_rate_that_no_speech_has_is_refused(tmp_path, rate):
+def test_a_sample_rate_that_no_recording_of_speech_has_is_refused(tmp_path, rate):
     soundfile.write(tmp_path / "a.wav", tone(rng), rate)
     with pytest.raises(AudioError, match=rf"a\.wav: its header says {rate} Hz.*export it again") as error:
         load_audio(tmp_path / "a.wav")
@@ -86,7 +86,7 @@ def test_blocks_join_to_the_whole(tmp_path, rate, block_seconds, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["tone.m4a", "tone.webm"])  # what phones and browsers record
-def test_m4a_and_webm_are_read_with_ffmpeg_which_else_is_asked_for(monkeypatch, name):
+def test_m4a_and_webm_are_read_with_ffmpeg_or_the_error_asks_for_it(monkeypatch, name):
     path = M4A.with_name(name)
     if has_ffmpeg():
         wave = load_audio(path)

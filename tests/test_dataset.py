@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import hiss, tone
+from conftest import ROOT, hiss, tone
 
 from dfa_utils.audio import AudioError
 from dfa_utils.config import Config
 from dfa_utils.dataset import BalancedBatches, ClipDataset, find_unusable, fingerprint, make_loader, scan, set_epoch
-from dfa_utils.layouts import DataError, find_audio
+from dfa_utils.layouts import DataError
 from dfa_utils.windows import find_sounds
 
 COUNTS = {("training", 0): 12, ("training", 1): 12, ("validation", 0): 6, ("validation", 1): 6, ("testing", 0): 6,
@@ -56,7 +56,7 @@ def test_what_is_missing_is_named(tiny_root, tmp_path):
         scan(tmp_path / "a")
 
 
-def test_classes_around_the_splits_are_told_the_other_way_round(tiny_root, tmp_path):
+def test_classes_around_the_splits_are_refused_with_the_cure(tiny_root, tmp_path):
     for label in ("real", "fake"):
         for split in ("training", "validation", "testing"):
             shutil.copytree(tiny_root / split / label, tmp_path / label / split / label)
@@ -77,13 +77,13 @@ def test_unusable_files_are_left_out_and_named(tiny_root, tmp_path):
     assert len(find_unusable(manifest.path)) == 0
 
 
-def test_labels_that_mean_nothing_are_refused(tmp_path):
+def test_unknown_labels_are_refused(tmp_path):
     (tmp_path / "manifest.csv").write_text("path,split,label\na.wav,training,maybe\n")
     with pytest.raises(DataError, match="maybe"):
         scan(tmp_path)
 
 
-def test_the_fingerprint_follows_the_data_and_not_the_place(tiny_root, tiny_manifest, tmp_path):
+def test_the_fingerprint_follows_from_the_data_and_not_from_the_place(tiny_root, tiny_manifest, tmp_path):
     shutil.copytree(tiny_root, tmp_path / "b")
     assert fingerprint(scan(tmp_path / "b")) == fingerprint(tiny_manifest)
     assert fingerprint(tiny_manifest[1:]) != fingerprint(tiny_manifest)
@@ -93,12 +93,21 @@ def test_the_fingerprint_follows_the_data_and_not_the_place(tiny_root, tiny_mani
     assert fingerprint(scan(tmp_path / "b")) != fingerprint(tiny_manifest)
 
 
-def test_only_visible_files_count_as_audio(tmp_path):
-    (tmp_path / ".hidden").mkdir()
-    (tmp_path / "folder.wav").mkdir()
-    for name in (".hidden/a.wav", "folder.wav/b.WAV", "c.txt"):
-        (tmp_path / name).touch()
-    assert find_audio(tmp_path) == [tmp_path / "folder.wav" / "b.WAV"]
+def test_the_fingerprint_sees_all_of_a_long_clip(tmp_path):
+    """Once it read the first 64 KiB, so that `fit` returned the finished run of other recordings."""
+    silence = np.zeros(44_100, "float32")
+    manifest = pd.DataFrame({"path": [str(tmp_path / "a.wav")], "split": ["training"], "label": [0]})
+    found = set()
+    for place in (0, 44_100, 2 * 44_100):
+        sound = np.roll(np.concatenate([hiss(np.random.default_rng(0), 0.5), *[silence] * 2]), place)
+        soundfile.write(tmp_path / "a.wav", np.concatenate([silence, sound]), 44_100)
+        found.add(fingerprint(manifest))
+    assert len(found) == 3
+
+
+def test_the_fingerprint_of_short_clips_stays(tmp_path):
+    """Released weights and tables name the data that they were made with."""
+    assert fingerprint(scan(ROOT / "data" / "toy", check=False)) == "57d2fda7f225"
 
 
 def test_the_dataset_cuts_and_repeats(tiny_manifest):
@@ -136,7 +145,7 @@ def test_with_leading_silence_no_crop_is_a_loop_with_a_seam(tmp_path, tiny_confi
     places = {wave[start : start + size].numpy().tobytes() for start in range(len(wave) - size + 1)}
     cut = crops(tmp_path / "a.wav", tiny_config)
     assert all(crop.numpy().tobytes() in places for crop in cut)
-    assert len(cut.unique(dim=0)) > 150  # every place is as likely
+    assert len(cut.unique(dim=0)) > 150  # all places are equally likely
 
 
 def test_with_a_long_pause_no_crop_is_silent_and_both_sounds_are_drawn(tmp_path, tiny_config):
@@ -152,7 +161,7 @@ def test_with_a_long_pause_no_crop_is_silent_and_both_sounds_are_drawn(tmp_path,
     assert 0.2 < hissing < 0.5  # 3,201 of 8,001 + 3,201 + 1 places
 
 
-def test_a_silent_clip_is_no_training_clip(tmp_path, tiny_config):
+def test_a_silent_clip_is_refused_in_training(tmp_path, tiny_config):
     soundfile.write(tmp_path / "silent.wav", np.full(9_000, 0.1), 16_000)
     with pytest.raises(AudioError, match=r"silent\.wav") as error:
         crops(tmp_path / "silent.wav", tiny_config, 1)

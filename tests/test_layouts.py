@@ -1,4 +1,4 @@
-"""Miniature copies of the published layouts: what is in them comes out, what is missing is named."""
+"""Miniature copies of the published layouts: their rows are read, missing parts are named."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from conftest import RATE, tone
 
 from dfa_utils import layouts
 from dfa_utils.dataset import scan
-from dfa_utils.layouts import DataError, find_audio
+from dfa_utils.layouts import DataError, expand, find_audio
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_every_variant_of_fake_or_real(tmp_path, clip, inside):
     )
 
 
-def test_several_data_sets_side_by_side_are_listed_and_each_can_be_named(tmp_path, clip):
+def test_several_data_sets_side_by_side_are_listed_and_each_can_be_chosen(tmp_path, clip):
     homes = [for_layout(tmp_path / name, clip) for name in ("for-norm/for-norm", "for-2sec/for-2seconds")]
     homes.append(in_the_wild(tmp_path / "release_in_the_wild", clip))
     (tmp_path / "__MACOSX" / "training").mkdir(parents=True)
@@ -137,7 +137,7 @@ def test_asvspoof2019(tmp_path, clip, named):
     }
 
 
-def test_asvspoof2019_pa_tells_the_environment(tmp_path, clip):
+def test_asvspoof2019_pa_has_the_environment(tmp_path, clip):
     manifest = scan(asvspoof2019(tmp_path / "PA", clip, "PA", "aaa"))
     assert set(manifest.environment) == {"aaa"}
     assert len(manifest) == 6
@@ -151,7 +151,7 @@ def test_asvspoof2019_pa_tells_the_environment(tmp_path, clip):
         ("DF", "ASVspoof2021_DF_eval/keys", {"codec": "alaw", "source": "ita_tx", "vocoder": "neural_vocoder"}),
     ],
 )
-def test_of_asvspoof2021_the_subset_eval_is_taken(tmp_path, clip, track, keys, further):
+def test_asvspoof2021_takes_the_subset_eval(tmp_path, clip, track, keys, further):
     manifest = scan(asvspoof2021(tmp_path, clip, track, keys), splits=("testing",))
     tail = tuple(further.values())
     assert facts(manifest, *further) == {
@@ -198,7 +198,7 @@ def test_a_table_without_splits_is_for_testing(tmp_path, clip, name, root):
     assert facts(manifest, "codec") == {"0": ("testing", 0, "", "", "mp3"), "1": ("testing", 1, "", "", "")}
 
 
-def test_a_manifest_goes_before_the_folders_beside_it(tmp_path, clip):
+def test_a_manifest_comes_before_the_folders_beside_it(tmp_path, clip):
     for_layout(tmp_path, clip)
     write(tmp_path / "manifest.csv", "path,label", "training/real/training.wav,real", "testing/fake/testing.wav,fake")
     assert len(layouts.read(tmp_path)) == 2
@@ -247,7 +247,7 @@ def test_a_protocol_of_another_kind_is_refused(tmp_path, clip, line, error):
         scan(tmp_path)
 
 
-def test_what_is_no_table_is_refused(tmp_path, clip):
+def test_a_file_that_is_not_a_table_is_refused(tmp_path, clip):
     clip(tmp_path / "a.flac")
     with pytest.raises(DataError, match="cannot be read as a table"):
         scan(tmp_path / "a.flac")
@@ -256,7 +256,7 @@ def test_what_is_no_table_is_refused(tmp_path, clip):
         scan(tmp_path)
 
 
-def test_a_set_with_testing_alone_is_refused_by_default_and_told_the_cure(tmp_path, clip):
+def test_a_set_without_training_is_refused_by_default_with_the_cure(tmp_path, clip):
     in_the_wild(tmp_path, clip)
     with pytest.raises(DataError, match=r"no usable real clip for training.*splits=\('testing',\)"):
         scan(tmp_path)
@@ -294,9 +294,40 @@ def test_a_large_set_is_listed_by_folder_and_not_by_file(tmp_path, monkeypatch):
     assert len(looked) < 30
 
 
-def test_links_among_the_audio(tmp_path, clip):
+def test_folders_are_walked_in_order_without_hidden_files(tmp_path):
+    for name in ("b/2.wav", "b/10.WAV", "a.wav", "a/x.flac", ".hidden/y.wav", "b/.z.wav", "notes.txt", "folder.wav/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    found = [str(path.relative_to(tmp_path)) for path in expand([tmp_path / "b", tmp_path, tmp_path / "empty"])]
+    assert found == ["b/10.WAV", "b/2.wav", "a/x.flac", "a.wav", "b/10.WAV", "b/2.wav", "empty"]
+    assert [str(path) for path in expand(["missing.wav", "n" * 300])] == ["missing.wav", "n" * 300]
+
+
+@pytest.mark.parametrize("suffix", ["caf", "amr", "3gp", "mov"])
+def test_a_format_that_is_read_when_named_is_also_found_in_a_folder(tmp_path, suffix):
+    (tmp_path / f"a.{suffix}").touch()
+    assert find_audio(tmp_path) == [tmp_path / f"a.{suffix}"]
+
+
+def test_a_folder_that_cannot_be_read_stands_for_itself(tmp_path, clip, monkeypatch):
+    for name in ("a/1.wav", "b/2.wav", "c/3.wav"):
+        clip(tmp_path / name)
+
+    def scandir(folder, original=os.scandir):
+        if os.path.basename(folder) == "b":  # root, who may run the tests, can read every folder
+            raise PermissionError(13, "Permission denied", folder)
+        return original(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert [path.relative_to(tmp_path).as_posix() for path in find_audio(tmp_path)] == ["a/1.wav", "b", "c/3.wav"]
+    assert list(expand([tmp_path / "b"])) == [tmp_path / "b"]
+
+
+def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path, clip):
     clip(tmp_path / "real" / "a.wav")
     os.symlink(tmp_path / "real" / "a.wav", tmp_path / "real" / "b.wav")
     os.symlink(tmp_path / "real", tmp_path / "real" / "c.wav")
+    os.symlink(tmp_path / "real", tmp_path / "real" / "loop")
     os.symlink(tmp_path / "real" / "d.wav", tmp_path / "real" / "d.wav")
     assert [path.name for path in find_audio(tmp_path)] == ["a.wav", "b.wav", "d.wav"]

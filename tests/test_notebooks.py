@@ -140,7 +140,7 @@ def colab(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "google.colab", module)
     monkeypatch.setattr(data, "DRIVE", tmp_path / "drive")
     monkeypatch.setattr(data, "LOCAL", tmp_path / "local")
-    monkeypatch.setattr(toy, "kept", lambda: tmp_path / "lesson")
+    monkeypatch.setattr(toy, "cached_root", lambda: tmp_path / "lesson")
     monkeypatch.delenv("DFA_DATA")
     monkeypatch.setenv("DFA_RUNS", "")  # so that what data_root sets is forgotten after the test
     monkeypatch.delenv("DFA_RUNS")

@@ -1,7 +1,5 @@
 """The committed fixture: layout, reproducibility, no nuisance cue, unseen voices and a vocoder in testing."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,6 @@ import pytest
 import soundfile
 from sklearn.metrics import roc_auc_score
 
-from dfa_utils import __main__ as command
 from dfa_utils import metrics, toy
 from dfa_utils.audio import load_audio
 from dfa_utils.auditing import audit
@@ -165,15 +162,19 @@ def test_vocoders_keep_length_and_loudness_contour_but_not_the_waveform(name):
     assert np.corrcoef(wave, coded)[0, 1] < 0.9
 
 
-def test_command_line_writes_the_whole_set(tmp_path, manifest):
-    command = [sys.executable, "-m", "dfa_utils", "toy", tmp_path / "toy", "--size", "fixture"]
-    done = subprocess.run(command, check=True, cwd=ROOT.parents[1], capture_output=True, text=True)
-    written = {p.relative_to(tmp_path / "toy").as_posix() for p in (tmp_path / "toy").rglob("*") if p.is_file()}
-    assert written == {"manifest.csv", *manifest["path"]}
-    assert "88 clips" in done.stdout
+def test_writing_makes_the_files_of_the_manifest(tmp_path, monkeypatch):
+    monkeypatch.setitem(toy.SIZES, "fixture", (2021, {"training": 1, "testing": 1}))
+    root = toy.write(tmp_path / "toy")
+    table = pd.read_csv(root / "manifest.csv")
+    written = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    assert written == {"manifest.csv", *table.path}
+    assert len(table) == 8
+    for _, row in toy.plan().iterrows():
+        samples, _ = soundfile.read(root / row["path"], dtype="int16")
+        assert np.abs(toy.render(row) * 32767 - samples).max() <= 0.51  # rounding
 
 
-def test_the_clips_of_the_notebooks_are_more_of_the_same_by_other_voices(manifest):
+def test_the_clips_of_the_notebooks_have_the_same_systems_and_other_voices(manifest):
     lesson = toy.plan("lesson")
     assert lesson.groupby(["split", "label"]).size().tolist() == [80, 80, 160, 160, 60, 60]
     assert not set(lesson.seed) & set(toy.plan().seed)
@@ -181,45 +182,47 @@ def test_the_clips_of_the_notebooks_are_more_of_the_same_by_other_voices(manifes
     assert lesson.path.is_unique
 
 
-def test_what_was_made_is_kept(tmp_path, monkeypatch):
+def test_clips_are_made_once_and_kept_in_the_cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DFA_CACHE", str(tmp_path))
     monkeypatch.setitem(toy.SIZES, "lesson", (1, {"training": 1}))
-    root = toy.kept()
+    root = toy.cached_root()
     assert root.parent == tmp_path
     (clip,) = list((root / "training" / "real").glob("*.wav"))[:1]
     clip.unlink()
-    assert toy.kept() == root
+    assert toy.cached_root() == root
     assert not clip.exists()  # nothing was made a second time
     (root / "manifest.csv").unlink()  # as a kill leaves it
-    assert toy.kept() == root
+    assert toy.cached_root() == root
     assert clip.exists()
 
 
-@pytest.fixture(scope="module", params=toy.TRAPS)
-def trapped(request, tmp_path_factory):
-    return request.param, toy.write(tmp_path_factory.mktemp("toy") / request.param, trap=request.param)
-
-
-def test_a_trap_is_found_by_the_audit_and_is_the_one_that_was_set(trapped, manifest):
-    trap, root = trapped
-    verdicts = " ".join(audit(root).verdicts)
-    words = {"level": "RMS level", "silence": "silence", "speakers": "speaker"}
-    assert words[trap] in verdicts
-    assert audit(ROOT).verdicts == []  # without a trap there is none
-
-
-def test_a_trap_tells_the_classes_apart_by_itself(trapped):
-    trap, root = trapped
+@pytest.mark.parametrize(
+    ("trap", "cue", "verdict"),
+    [
+        ("level", np.std, "RMS level"),
+        ("silence", lambda wave: -edges(wave)[0], "silence"),
+        ("speakers", None, "speaker"),
+    ],
+)
+def test_a_trap_tells_the_classes_apart_and_the_audit_finds_it(tmp_path, monkeypatch, trap, cue, verdict):
+    monkeypatch.setitem(toy.SIZES, "fixture", (2021, {"training": 5, "validation": 3, "testing": 3}))
+    root = toy.write(tmp_path / trap, trap=trap)
     table = pd.read_csv(root / "manifest.csv")
-    if trap == "speakers":
-        voices = table.groupby("label").speaker.agg(set)
-        assert not voices["real"] & voices["fake"]
-        splits = table.groupby("split").speaker.agg(set)
-        assert splits["testing"] | splits["validation"] <= splits["training"]
-        return
-    cue = {"level": np.std, "silence": lambda wave: -edges(wave)[0]}[trap]
-    values = [cue(load_audio(root / path).numpy()) for path in table.path]
-    assert metrics.roc_auc(table.label == "fake", values) > 0.95
+    if cue:
+        values = [cue(load_audio(root / path).numpy()) for path in table.path]
+        assert metrics.roc_auc(table.label == "fake", values) > 0.95
+    assert verdict in " ".join(audit(root).verdicts)
+
+
+def test_with_the_trap_of_speakers_each_class_has_its_own_voices_in_every_split():
+    table = toy.plan(trap="speakers")
+    voices, splits = table.groupby("label").speaker.agg(set), table.groupby("split").speaker.agg(set)
+    assert not voices["real"] & voices["fake"]
+    assert splits["testing"] | splits["validation"] <= splits["training"]
+
+
+def test_without_a_trap_the_audit_finds_none():
+    assert audit(ROOT).verdicts == []
 
 
 def test_an_unknown_trap_or_size_is_named():
@@ -227,18 +230,3 @@ def test_an_unknown_trap_or_size_is_named():
         toy.plan(trap="loudness")
     with pytest.raises(ValueError, match="fixture, lesson"):
         toy.plan("huge")
-
-
-@pytest.mark.parametrize(("option", "known"), [("--trap", "level, silence, speakers"), ("--size", "fixture, lesson")])
-def test_the_command_line_names_what_there_is(tmp_path, capsys, option, known):
-    assert command.main(["toy", str(tmp_path / "toy"), option, "other"]) == 2
-    assert capsys.readouterr().err.splitlines()[-1].endswith(f"'other'; known: {known}")
-    assert not (tmp_path / "toy").exists()
-
-
-def test_the_help_names_every_size_and_trap(capsys):
-    with pytest.raises(SystemExit):
-        command.main(["toy", "--help"])
-    said = " ".join(capsys.readouterr().out.split())
-    assert all(name in said and str(len(toy.plan(name))) in said for name in toy.SIZES)
-    assert all(trap in said for trap in toy.TRAPS)

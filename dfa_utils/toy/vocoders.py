@@ -1,6 +1,6 @@
 """Small vocoders of the toy data: waveform [T] float64 at SAMPLE_RATE Hz in, as many samples out.
 
-Each draws its settings from `rng`, so that one system makes good fakes and bad ones.
+Each draws its settings from `rng`, so that one system makes both good and bad fakes.
 """
 
 from __future__ import annotations
@@ -12,21 +12,8 @@ from scipy.linalg import solve_toeplitz
 from dfa_utils.toy.voice import SAMPLE_RATE
 
 
-def _grid(window: int = 512, hop: int = 128) -> signal.ShortTimeFFT:
-    """A short-time Fourier transform with a Hann window; lengths in samples."""
-    return signal.ShortTimeFFT(signal.windows.hann(window, sym=False), hop, SAMPLE_RATE)
-
-
-def _mel_bank(bands: int, bins: int) -> np.ndarray:
-    """Triangular filters [bands, bins], equally spaced on the mel scale from 0 Hz to the Nyquist frequency."""
-    top = np.log1p(SAMPLE_RATE / 2 / 700)
-    edges = 700 * np.expm1(np.linspace(0, top, bands + 2))
-    hertz = np.linspace(0, SAMPLE_RATE / 2, bins)
-    return np.stack([np.interp(hertz, edges[k : k + 3], [0, 1, 0]) for k in range(bands)])
-
-
 def griffin_lim(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mel spectrogram of 48 to 83 bands, back by pseudo-inverse and 4 to 23 rounds of Griffin-Lim from random phase."""
+    """A mel spectrogram of 48 to 83 bands, inverted by 4 to 23 rounds of Griffin-Lim from random phase."""
     grid, bands, rounds = _grid(), int(rng.integers(48, 84)), int(rng.integers(4, 24))
     magnitude = np.abs(grid.stft(wave))  # [bins, frames]
     bank = _mel_bank(bands, len(magnitude))
@@ -38,7 +25,7 @@ def griffin_lim(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def phase_blind(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The spectrogram with each phase turned at random, by up to 0.3 to 0.5 of a turn."""
+    """The spectrogram with a random phase shift at each point, of up to 0.3 to 0.5 of a turn."""
     grid, most = _grid(), rng.uniform(0.6, 1) * np.pi
     spectrum = grid.stft(wave)
     return grid.istft(spectrum * np.exp(1j * rng.uniform(-most, most, spectrum.shape)), k1=len(wave))
@@ -53,29 +40,6 @@ def minimum_phase(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     fold[0] = fold[len(fold) // 2] = 1
     fold[1 : len(fold) // 2] = 2
     return grid.istft(np.exp(np.fft.rfft(cepstrum * fold, axis=0)), k1=len(wave))
-
-
-def _pitch(frames: np.ndarray) -> np.ndarray:
-    """f0 [N] in Hz of frames [N, L] by autocorrelation, 0 where unvoiced."""
-    spectrum = np.abs(np.fft.rfft(frames * np.hanning(frames.shape[1]), 2 * frames.shape[1])) ** 2
-    correlation = np.fft.irfft(spectrum)[:, : SAMPLE_RATE // 70] / (spectrum.mean(axis=1, keepdims=True) + 1e-9)
-    low = SAMPLE_RATE // 320
-    lag = low + correlation[:, low:].argmax(axis=1)
-    voiced = correlation[np.arange(len(lag)), lag] > 0.35
-    return signal.medfilt(np.where(voiced, SAMPLE_RATE / lag, 0), 5)
-
-
-def _buzz(f0: np.ndarray, hop: int, rng: np.random.Generator) -> np.ndarray:
-    """Excitation [N * hop] of unit power: an over-regular pulse train where f0 [N] > 0, else noise."""
-    pace = np.repeat(f0, hop) / SAMPLE_RATE
-    pulses = np.diff(np.floor(np.cumsum(pace)), prepend=0) / np.sqrt(np.maximum(pace, 1e-3))
-    return np.where(pace > 0, pulses, rng.standard_normal(len(pace)))
-
-
-def _frames(wave: np.ndarray, length: int, hop: int) -> np.ndarray:
-    """Overlapping frames [ceil(T / hop), length], centred on the hops."""
-    padded = np.pad(wave, ((length - hop) // 2, length))
-    return np.lib.stride_tricks.sliding_window_view(padded, length)[: len(wave) : hop]
 
 
 def lpc(wave: np.ndarray, rng: np.random.Generator, hop: int = 160) -> np.ndarray:
@@ -109,3 +73,39 @@ VOCODERS = {
     "minimum-phase": minimum_phase,
     "channel-vocoder": channel,
 }
+
+
+def _grid(window: int = 512, hop: int = 128) -> signal.ShortTimeFFT:
+    """A short-time Fourier transform with a Hann window; lengths in samples."""
+    return signal.ShortTimeFFT(signal.windows.hann(window, sym=False), hop, SAMPLE_RATE)
+
+
+def _mel_bank(bands: int, bins: int) -> np.ndarray:
+    """Triangular filters [bands, bins], equally spaced on the mel scale from 0 Hz to the Nyquist frequency."""
+    top = np.log1p(SAMPLE_RATE / 2 / 700)
+    edges = 700 * np.expm1(np.linspace(0, top, bands + 2))
+    hertz = np.linspace(0, SAMPLE_RATE / 2, bins)
+    return np.stack([np.interp(hertz, edges[k : k + 3], [0, 1, 0]) for k in range(bands)])
+
+
+def _frames(wave: np.ndarray, length: int, hop: int) -> np.ndarray:
+    """Overlapping frames [ceil(T / hop), length], centred on the hops."""
+    padded = np.pad(wave, ((length - hop) // 2, length))
+    return np.lib.stride_tricks.sliding_window_view(padded, length)[: len(wave) : hop]
+
+
+def _pitch(frames: np.ndarray) -> np.ndarray:
+    """f0 [N] in Hz of frames [N, L] by autocorrelation, 0 where unvoiced."""
+    spectrum = np.abs(np.fft.rfft(frames * np.hanning(frames.shape[1]), 2 * frames.shape[1])) ** 2
+    correlation = np.fft.irfft(spectrum)[:, : SAMPLE_RATE // 70] / (spectrum.mean(axis=1, keepdims=True) + 1e-9)
+    low = SAMPLE_RATE // 320
+    lag = low + correlation[:, low:].argmax(axis=1)
+    voiced = correlation[np.arange(len(lag)), lag] > 0.35
+    return signal.medfilt(np.where(voiced, SAMPLE_RATE / lag, 0), 5)
+
+
+def _buzz(f0: np.ndarray, hop: int, rng: np.random.Generator) -> np.ndarray:
+    """Excitation [N * hop] of unit power: an over-regular pulse train where f0 [N] > 0, else noise."""
+    pace = np.repeat(f0, hop) / SAMPLE_RATE
+    pulses = np.diff(np.floor(np.cumsum(pace)), prepend=0) / np.sqrt(np.maximum(pace, 1e-3))
+    return np.where(pace > 0, pulses, rng.standard_normal(len(pace)))

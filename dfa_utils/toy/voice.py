@@ -56,11 +56,20 @@ def make_voice(number: int, seed: int) -> Voice:
     )
 
 
-def _smooth(tracks: np.ndarray, frames: int) -> np.ndarray:
-    """`tracks` [N, frames] averaged over a Hann window of `frames` frames; the edges are held."""
-    kernel = signal.windows.hann(frames + 2)[1:-1]
-    padded = np.pad(tracks, ((0, 0), (frames, frames)), mode="edge")
-    return np.stack([np.convolve(row, kernel / kernel.sum(), mode="same") for row in padded])[:, frames:-frames]
+def speak(voice: Voice, rng: np.random.Generator, seconds: float) -> np.ndarray:
+    """One random utterance of `voice` without room or noise: [T] float64, peak 0.9, T rounded down to 5 ms."""
+    frames = int(seconds * SAMPLE_RATE / BLOCK)
+    voiced, noise, centre, *formants = _smooth(_segments(voice, rng, frames), 9)
+    voiced, noise = (
+        voiced * signal.windows.tukey(frames, 0.1),
+        noise * signal.windows.tukey(frames, 0.1),
+    )  # no click at either end
+    formants = np.stack([*formants, np.full(frames, 3500 * voice.tract), np.full(frames, 4500 * voice.tract)])
+    source = _glottis(voice, rng, _intonation(voice, rng, frames)) * np.repeat(voiced, BLOCK)
+    hiss = np.diff(rng.standard_normal(frames * BLOCK + 1)) * np.repeat(noise, BLOCK)
+    vowels = _resonate(source, formants, np.array([70, 90, 130, 200, 260]))
+    wave = vowels + 0.25 * _resonate(hiss, centre[None], np.array([1500]))
+    return 0.9 * wave / np.abs(wave).max()
 
 
 def _segments(voice: Voice, rng: np.random.Generator, frames: int) -> np.ndarray:
@@ -74,6 +83,13 @@ def _segments(voice: Voice, rng: np.random.Generator, frames: int) -> np.ndarray
         durations = np.array([pause, seconds, rng.uniform(0.09, 0.22)]) / voice.rate
         lengths += [round(d * SAMPLE_RATE / BLOCK) for d in durations]
     return np.repeat(np.array(rows, dtype=float), lengths, axis=0)[:frames].T
+
+
+def _smooth(tracks: np.ndarray, frames: int) -> np.ndarray:
+    """`tracks` [N, frames] averaged over a Hann window of `frames` frames; the edges are held."""
+    kernel = signal.windows.hann(frames + 2)[1:-1]
+    padded = np.pad(tracks, ((0, 0), (frames, frames)), mode="edge")
+    return np.stack([np.convolve(row, kernel / kernel.sum(), mode="same") for row in padded])[:, frames:-frames]
 
 
 def _intonation(voice: Voice, rng: np.random.Generator, frames: int) -> np.ndarray:
@@ -108,19 +124,3 @@ def _resonate(wave: np.ndarray, centres: np.ndarray, widths: np.ndarray) -> np.n
         filtered, state = signal.sosfilt(sos, block, zi=state)
         out.append(filtered)
     return np.concatenate(out)
-
-
-def speak(voice: Voice, rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """One random utterance of `voice` without room or noise: [T] float64, peak 0.9, T rounded down to 5 ms."""
-    frames = int(seconds * SAMPLE_RATE / BLOCK)
-    voiced, noise, centre, *formants = _smooth(_segments(voice, rng, frames), 9)
-    voiced, noise = (
-        voiced * signal.windows.tukey(frames, 0.1),
-        noise * signal.windows.tukey(frames, 0.1),
-    )  # no click at either end
-    formants = np.stack([*formants, np.full(frames, 3500 * voice.tract), np.full(frames, 4500 * voice.tract)])
-    source = _glottis(voice, rng, _intonation(voice, rng, frames)) * np.repeat(voiced, BLOCK)
-    hiss = np.diff(rng.standard_normal(frames * BLOCK + 1)) * np.repeat(noise, BLOCK)
-    vowels = _resonate(source, formants, np.array([70, 90, 130, 200, 260]))
-    wave = vowels + 0.25 * _resonate(hiss, centre[None], np.array([1500]))
-    return 0.9 * wave / np.abs(wave).max()
