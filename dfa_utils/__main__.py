@@ -28,16 +28,14 @@ DATA = "a folder with training, validation, testing, each with real and fake; or
 
 Data = Annotated[str, typer.Option(metavar="ROOT", help=DATA)]
 Root = Annotated[str, typer.Argument(metavar="ROOT", help=DATA)]
-Checkpoint = Annotated[
-    str | None,
-    typer.Option(metavar="RUN", help="a run, a folder of runs (its newest), or a file (default: the released weights)"),
-]
+RUN = "a run, a folder of runs (its newest), or a file (default: the released detector)"
+Checkpoint = Annotated[str | None, typer.Option(metavar="RUN", help=RUN)]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
 
 
 class Commands(TyperGroup):
-    """The commands; each returns its exit status, and an error becomes one line on stderr."""
+    """The commands; each returns its exit status (None: 0), and an error becomes one line on stderr."""
 
     def invoke(self, context):
         """Run the chosen command and exit with its status."""
@@ -106,9 +104,9 @@ def train(
     folder: Annotated[str | None, typer.Option(help="where checkpoints go (default: in $DFA_RUNS or runs/)")] = None,
     model: Annotated[str, typer.Option(metavar="NAME", help="cnn, statistics, or timm:NAME of a timm model")] = "cnn",
     batch_size: Annotated[int | None, typer.Option(help="clips per step (default: by the number of clips)")] = None,
-    learning_rate: Annotated[float, typer.Option()] = Config.learning_rate,
-    seed: Annotated[int, typer.Option()] = Config.seed,
-) -> int:
+    learning_rate: float = Config.learning_rate,
+    seed: int = Config.seed,
+):
     """Train a detector; a stopped run continues where it stopped.
 
     It learns on training, and the epoch with the lowest loss on validation is kept. testing is not used.
@@ -121,7 +119,6 @@ def train(
     run = fit(config if batch_size is None else replace(config, batch_size=batch_size), manifest, folder)
     best = run.epochs[run.best]
     _say(f"{run.folder}: epoch {best['epoch']} of {len(run.epochs)} is best, validation EER {best['eer']:.1%}")
-    return 0
 
 
 @_command("evaluate --data mine --checkpoint runs/mine")
@@ -131,7 +128,7 @@ def evaluate(
     device: Device = None,
     out: Annotated[str | None, typer.Option(metavar="CSV", help="write the score of every clip")] = None,
     as_json: Json = False,
-) -> int:
+):
     """Measure accuracy, F1, EER and the confusion matrix of each split.
 
     The threshold is the checkpoint's own, fixed on validation. Rows of a confusion matrix are the truth: real, fake.
@@ -146,7 +143,6 @@ def evaluate(
     if out and is_main_process():
         save_scores(out, scores, detector.threshold, detector.fingerprint, fingerprint(manifest))
     _say_evaluation(scores, detector.threshold, as_json)
-    return 0
 
 
 @_command("audit mine")
@@ -168,7 +164,7 @@ def report(
     table: Annotated[str, typer.Argument(metavar="CSV", help="what evaluate --out wrote")],
     html: Annotated[str | None, typer.Option(metavar="FILE", help="write one page instead, ready for a thesis")] = None,
     as_json: Json = False,
-) -> int:
+):
     """Print the tables of an evaluation again from its CSV, or write them as one page with figures."""
     from dfa_utils import report as pages
     from dfa_utils.evaluation import load_scores
@@ -179,21 +175,19 @@ def report(
         _say(html)
     else:
         _say_evaluation(scores, threshold, as_json)
-    return 0
 
 
 @_command("export --checkpoint runs/mine --onnx mine.onnx")
 def export(
     onnx: Annotated[str, typer.Option(metavar="FILE", help="the file to write; its name ends in .onnx")],
     checkpoint: Checkpoint = None,
-) -> int:
+):
     """Write a detector as one ONNX file, which onnxruntime scores without torch (web/without_torch.py)."""
     from dfa_utils import Detector
     from dfa_utils.export import export_onnx
 
     path = export_onnx(Detector.load(checkpoint), onnx)
     _say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, waveform [B, T] -> score [B] = P(fake)")
-    return 0
 
 
 @_command("toy runs/trapped --size fixture --trap level")
@@ -201,25 +195,20 @@ def toy(
     root: Annotated[str, typer.Argument(metavar="ROOT", help="the folder to write to")],
     size: Annotated[str, typer.Option(help="fixture (88 clips) or lesson (600)")] = "lesson",
     trap: Annotated[str | None, typer.Option(help="level, silence or speakers: this tells the class as well")] = None,
-) -> int:
+):
     """Make the toy data: simulated voices, and the same voices vocoded."""
     from dfa_utils import toy as voices
 
     folder = voices.write(root, size, trap)
-    trapped = f" with the trap {trap}" if trap else ""
-    _say(f"{folder}: {sum(1 for _ in folder.rglob('*.wav'))} clips{trapped}")
-    return 0
+    _say(f"{folder}: {sum(1 for _ in folder.rglob('*.wav'))} clips" + (f" with the trap {trap}" if trap else ""))
 
 
 @_command("cache --clear")
-def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="delete them; they are decoded again when needed")] = False,
-) -> int:
+def cache(clear: Annotated[bool, typer.Option("--clear", help="delete all of them")] = False):
     """Tell where decoded clips are kept, how many there are, and how large they are."""
     from dfa_utils import cache as clips
 
     _say(clips.describe(clear))
-    return 0
 
 
 def _scan(root: str, **options):

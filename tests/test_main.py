@@ -5,11 +5,13 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -194,6 +196,14 @@ def test_predict_resumes_and_counts_earlier_failures(run, folder, tmp_path, caps
     assert call(*arguments, folder / "a.wav", folder / "c.wav") == 1
     assert call(*arguments, folder / "a.wav", folder / "b.mp3") == 1
     assert [row["path"][-5:] for row in rows_of(tmp_path / "o.csv")] == ["a.wav", "c.wav", "b.mp3"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here may a name be any bytes")
+def test_names_of_any_bytes_are_judged_once(run, recording, tmp_path, capsys):
+    shutil.copyfile(recording, os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    for _ in range(2):
+        assert call("predict", "--checkpoint", run, "--out", tmp_path / "o.csv", "--resume", tmp_path) == 0
+    assert [Path(row["path"]).name for row in rows_of(tmp_path / "o.csv")] == ["[red]a voice.wav", r"caf\udce9.wav"]
 
 
 @pytest.mark.parametrize("path", ["nowhere.wav", "empty_folder"])
