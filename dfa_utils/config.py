@@ -156,9 +156,7 @@ class Config:
 
         Raises ValueError that names settings which this version does not know or can no longer follow.
         """
-        if not isinstance(settings := json.loads(text), dict):
-            raise ValueError(f"settings must be a JSON object, got {text[:20]}")
-        values = {FORMER_NAMES.get(name, name): value for name, value in settings.items()}
+        values = {FORMER_NAMES.get(name, name): value for name, value in json.loads(text).items()}
         retired = {name: values.pop(name) for name in list(values) if name in RETIRED or name in IGNORED}
         if gone := [name for name, value in retired.items() if RETIRED.get(name, value) != value]:
             raise ValueError(f"the settings {gone} have been retired; commit {LAST_READER} is the last that reads them")

@@ -26,7 +26,6 @@ from dfa_utils.cache import open_clip
 from dfa_utils.checkpoint import save_checkpoint
 from dfa_utils.dataset import scan
 from dfa_utils.evaluation import confusions, score_clips, summarise
-from dfa_utils.layouts import expand
 
 COMMANDS = get_command(__main__.app).commands
 MODULE = [sys.executable, "-m", "dfa_utils"]
@@ -231,15 +230,6 @@ def test_toy_makes_a_data_set(tmp_path, monkeypatch, capsys):
         assert call("toy", tmp_path / "toy", "--size", "fixture", "--trap", "level") == 0
     clips = len(pd.read_csv(tmp_path / "toy" / "manifest.csv"))
     assert capsys.readouterr().out == f"{tmp_path / 'toy'}: {clips} clips with the trap level\n"
-
-
-def test_folders_are_walked_in_order(tmp_path):
-    for name in ("b/2.wav", "b/10.wav", "a.wav", "a/x.flac", ".hidden/y.wav", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "empty").mkdir()
-    found = [str(path.relative_to(tmp_path)) for path in expand([tmp_path / "b", tmp_path, tmp_path / "empty"])]
-    assert found == ["b/10.wav", "b/2.wav", "a/x.flac", "a.wav", "b/10.wav", "b/2.wav", "empty"]
 
 
 def test_the_cache_is_described_and_cleared(folder, monkeypatch, tmp_path, capsys):
