@@ -256,7 +256,8 @@ def _say_evaluation(scores, threshold: float, as_json: bool) -> None:
         splits = {split: row | {"confusion": counts[split]} for split, row in rows.items()}
         _say(_as_json({"threshold": threshold, "splits": splits}))
     else:
-        _say("\n\n".join(f"{title}\n{table.to_string()}" for title, table in tables(scores, threshold).items()))
+        found = {title: table.rename_axis(None) for title, table in tables(scores, threshold).items()}
+        _say("\n\n".join(f"{title}\n{table.to_string()}" for title, table in found.items()))
 
 
 def _as_json(content: dict) -> str:
