@@ -6,19 +6,6 @@
 import importlib
 import sys
 
-try:
-    import torchaudio  # noqa: F401
-except ModuleNotFoundError as error:
-    raise ImportError(
-        f"{error.name} is not installed for {sys.executable}. In each new terminal, activate the project's environment "
-        "first: source .venv/bin/activate (`make run` in the project's folder makes it)"
-    ) from error
-except (ImportError, OSError, RuntimeError) as error:
-    raise ImportError(
-        f"torch and torchaudio do not fit together here ({error}). torchaudio 2.11 is its last release and needs torch "
-        '2.11; in a terminal: python -m pip install torch==2.11.0 torchaudio==2.11.0 "torchcodec==0.11.*"'
-    ) from error
-
 _PUBLIC = {  # name: the module that it is imported from when it is first used, in the order of the pipeline
     "Config": "config",
     "AudioError": "audio",
@@ -38,6 +25,9 @@ __all__ = list(_PUBLIC)
 
 
 def __getattr__(name):
+    """A public name; before it, or a module taken from the package, is imported, torchaudio must be usable."""
+    if not name.startswith("_"):
+        _check_torchaudio()
     if name not in _PUBLIC:
         raise AttributeError(f"module 'dfa_utils' has no attribute {name!r}")
     return getattr(importlib.import_module(f"dfa_utils.{_PUBLIC[name]}"), name)
@@ -45,3 +35,19 @@ def __getattr__(name):
 
 def __dir__():
     return sorted({*globals(), *_PUBLIC})
+
+
+def _check_torchaudio() -> None:
+    """Raise ImportError, with the cure, if torchaudio is missing or does not fit the installed torch."""
+    try:
+        import torchaudio  # noqa: F401 -- here, because it takes a second and `dfa --help` does not need it
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{error.name} is not installed for {sys.executable}. In each new terminal, activate the project's "
+            "environment first: source .venv/bin/activate (`make run` in the project's folder creates it)"
+        ) from error
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ImportError(
+            f"torch and torchaudio do not fit together here ({error}). torchaudio 2.11 is its last release and needs "
+            'torch 2.11; in a terminal: python -m pip install torch==2.11.0 torchaudio==2.11.0 "torchcodec==0.11.*"'
+        ) from error

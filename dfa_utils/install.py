@@ -1,8 +1,8 @@
-"""Install the checkout this file stands in into the running Python; the notebooks' first cell calls it as a script.
+"""Install the checkout that holds this file into the running Python; the notebooks' first cell calls it as a script.
 
-Only the standard library and pip are used. With `--colab`, the torch, torchaudio and torchcodec that Colab brings stay
-as they are, since they fit together: the package goes in without its dependencies, and then those that are missing or
-too old, as pyproject.toml lists them.
+It needs only the standard library and pip. With `--colab`, Colab's torch, torchaudio and torchcodec stay as they are,
+because they fit together: the package is installed without its dependencies, and then those of pyproject.toml that are
+missing or too old.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     from pip._vendor import tomli as tomllib
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[1]
 TRIO = {"torch": "2.11.0", "torchaudio": "2.11.0", "torchcodec": "0.11.*"}  # the last releases that fit together
 
 
@@ -29,12 +29,12 @@ def commands(colab: bool) -> list[list[str]]:
         trio = [] if importlib.util.find_spec("torch") else [f"{name}=={number}" for name, number in TRIO.items()]
         return [[*pip, str(CHECKOUT), *trio]]
     package = [*pip, "--no-deps", str(CHECKOUT)]
-    kept = [f"{name}=={number}" for name in TRIO if (number := _installed(name))]  # so that nothing replaces them
+    kept = [f"{name}=={number}" for name in TRIO if (number := _installed(name))]  # so that pip does not replace them
     return [package, [*pip, *missing, *kept]] if (missing := _missing()) else [package]
 
 
 def _missing() -> list[str]:
-    """The dependencies that are not there, or too old."""
+    """The dependencies that are missing or too old."""
     listed = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     return [line for line in listed if Requirement(line).name not in TRIO and not _is_met(Requirement(line))]
 
