@@ -23,7 +23,7 @@ from dfa_utils.speech import HIGH, LEAST_SECONDS, LEAST_SHARE, NOTHING
 
 WEB = Path(__file__).resolve().parent
 ROOT = WEB.parent
-SCORES = ROOT / "research" / "results" / "scores.csv"  # those of the released detector
+SCORES = ROOT / "research" / "results" / "scores.csv.gz"  # those of the released detector
 PACKAGES = WEB / "node_modules"
 PAGE = ["index.html", "style.css", "icon.svg", "src"]
 LIBRARIES = [  # of node_modules, into the folder lib; onnxruntime without WebGPU
