@@ -116,9 +116,9 @@ def mix(block: np.ndarray) -> np.ndarray:
 
 def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     """[T] at `rate` Hz as [T'] at `new_rate` Hz: a sinc in a Hann window, as `torchaudio.transforms.Resample`."""
-    if rate == new_rate:
-        return samples
     new, old = Fraction(new_rate, rate).limit_denominator(2_000).as_integer_ratio()
+    if new == old:
+        return samples
     cutoff = 0.99 * min(old, new)
     reach = math.ceil(6 * old / cutoff)
     taps = np.arange(2 * reach + 2)

@@ -10,7 +10,7 @@ const LARGEST_RATIO = 2000; // the weights of finer ratios would fill memory
 export class Resampler {
   constructor(from, to) {
     [this.new, this.old] = closestFraction(to, from);
-    this.same = from === to;
+    this.same = this.new === this.old;
     this.margin = this.old * Math.ceil((16 * Math.max(1, this.old / this.new)) / this.old); // samples of context
     this.held = new Float32Array(0);
     this.done = 0; // held[:done] was resampled before and is context now
