@@ -1,8 +1,14 @@
-"""The page of `dfa_utils.app` as Hugging Face Spaces start it: python app.py."""
+"""Start the app that judges recordings: python app.py [--checkpoint FILE] [--host ADDRESS] [--port NUMBER].
 
-from web.page import build, settings
+The code is in web/app.py. Hosting services look for this file.
+"""
 
-demo = build()
+import sys
+
+try:
+    from web.app import main
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error.name} is not installed: pip install {error.name}")
 
 if __name__ == "__main__":
-    demo.launch(**settings())
+    sys.exit(main())

@@ -1,24 +1,30 @@
-"""Build the page that judges recordings in the browser: python site/build.py [FOLDER] (default: build/site).
+"""Build the page that judges recordings in the browser: python web/build.py [FOLDER] (default: build/site).
 
 The folder holds the page, the released detector as an ONNX graph, onnxruntime-web and some examples. Any static host
-serves it, GitHub Pages as well as `python -m http.server`. It needs `npm ci --prefix site` once.
+can serve it, such as GitHub Pages or `python -m http.server`. Run `npm ci --prefix web --ignore-scripts` once before.
 """
 
-import csv
-import gzip
 import importlib.util
 import json
 import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
+import onnx
 import soundfile
 
-SITE = Path(__file__).resolve().parent
-ROOT = SITE.parent
-WEIGHTS = ROOT / "dfa_utils" / "weights"
-PACKAGES = SITE / "node_modules"
+from dfa_utils import Detector
+from dfa_utils.checkpoint import RELEASED
+from dfa_utils.display import MEANING
+from dfa_utils.evaluation import load_scores
+from dfa_utils.export import export_onnx
+from dfa_utils.inference import PIECE_SECONDS
+from dfa_utils.speech import HIGH, LEAST_SECONDS, LEAST_SHARE, NOTHING
+
+WEB = Path(__file__).resolve().parent
+ROOT = WEB.parent
+SCORES = ROOT / "research" / "results" / "scores.csv.gz"  # those of the released detector
+PACKAGES = WEB / "node_modules"
 PAGE = ["index.html", "style.css", "icon.svg", "src"]
 LIBRARIES = [  # of node_modules, into the folder lib; onnxruntime without WebGPU
     "onnxruntime-web/dist/ort.wasm.bundle.min.mjs",
@@ -28,45 +34,42 @@ LIBRARIES = [  # of node_modules, into the folder lib; onnxruntime without WebGP
 SENTENCE = "Please transfer the money before noon, and do not tell anybody."
 TOY = {
     "simulated-voice.wav": ("A simulated voice", "real/voice18-077.wav"),
-    "vocoded-voice.wav": ("The same through a vocoder", "fake/voice18-065.wav"),
+    "vocoded-voice.wav": ("The same voice through a vocoder", "fake/voice18-065.wav"),
 }
 
 
 def main(arguments: list[str]) -> int:
-    """Build into the folder that is given; the exit status: 1 where something is missing, and a sentence says what."""
+    """Build into the folder that is given; the exit status: 1 if something is missing, which a sentence names."""
     folder = Path(arguments[0] if arguments else ROOT / "build" / "site")
     if not all((PACKAGES / name).is_file() for name in LIBRARIES):
-        print(
-            "error: site/node_modules is missing or old; run npm ci --prefix site --ignore-scripts",
-            file=sys.stderr,
-        )
-        return 1
+        return _fail("web/node_modules is missing or old; run npm ci --prefix web --ignore-scripts")
     if folder.exists() and any(folder.iterdir()) and not (folder / "detector.json").exists():
-        print(f"error: {folder} holds other files, which the build would remove; give another folder", file=sys.stderr)
-        return 1
+        return _fail(f"{folder} holds other files, which the build would remove; give another folder")
     copy_page(folder)
     export_detector(folder)
     make_examples(folder / "examples")
-    files = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
-    size, packed = sum(map(len, files)), sum(len(gzip.compress(content)) for content in files)
-    sizes = f"{size / 1e6:.1f} MB, {packed / 1e6:.1f} MB compressed"
-    print(
-        f"{folder}: {sizes}; look at it with: python -m http.server --bind 127.0.0.1 --directory {folder}, then open http://localhost:8000"
-    )
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: {size / 1e6:.1f} MB. To look at it, open http://localhost:8000 after")
+    print(f"python -m http.server --bind 127.0.0.1 --directory {folder}")
     return 0
 
 
+def _fail(sentence: str) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return 1
+
+
 def copy_page(folder: Path) -> None:
-    """The page itself, the runtime, the model card and the licences; what an earlier build left is removed."""
+    """The page itself, the runtime, the model card and the licences; files of an earlier build are removed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in PAGE:
-        copy = shutil.copytree if (SITE / name).is_dir() else shutil.copy
-        copy(SITE / name, folder / name)
+        copy = shutil.copytree if (WEB / name).is_dir() else shutil.copy
+        copy(WEB / name, folder / name)
     (folder / "lib").mkdir()
     for name in LIBRARIES:
         shutil.copy(PACKAGES / name, folder / "lib")
-    shutil.copy(WEIGHTS / "MODEL_CARD.md", folder / "model-card.md")
+    shutil.copy(RELEASED.with_name("MODEL_CARD.md"), folder / "model-card.md")
     (folder / "notice.txt").write_text(notice(), encoding="utf-8")
 
 
@@ -91,36 +94,32 @@ def version(package: str) -> str:
 
 
 def export_detector(folder: Path) -> None:
-    """detector.onnx; and in detector.json its metadata and name, what its verdicts mean, how they were on `testing`."""
-    from dfa_utils import Detector
-    from dfa_utils.display import MEANING
-    from dfa_utils.export import export_onnx
-    from dfa_utils.speech import HIGH, LEAST_SECONDS, LEAST_SHARE, NOTHING
-
-    path = export_onnx(Detector.load(), folder / "detector.onnx")
-    scorer = Detector.load(path).model
-    figures = json.loads(scorer.session.get_modelmeta().custom_metadata_map["dfa_utils"])
-    figures |= {"detector": scorer.fingerprint, "tested": verdicts_on_testing(figures), "meaning": MEANING}
+    """detector.onnx, and detector.json: its metadata, and the limits and words that page and package share."""
+    detector = Detector.load()
+    path = export_onnx(detector, folder / "detector.onnx")
+    figures = json.loads(onnx.load(path).metadata_props[0].value)
+    figures["detector"] = f"{detector.fingerprint}-onnx"
+    figures["piece_samples"] = PIECE_SECONDS * figures["sample_rate"]
     figures["speech"] = {"least_seconds": LEAST_SECONDS, "least_share": LEAST_SHARE, "high": HIGH, "nothing": NOTHING}
+    figures |= {"meaning": MEANING, "tested": verdicts_on_testing(detector)}
     (folder / "detector.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
-def verdicts_on_testing(figures: dict) -> dict[str, float]:
-    """Of the clips of `testing`: how many, and the shares of reals called fake, fakes called real, and uncertain."""
-    with open(WEIGHTS / "scores.csv", encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "testing"]
-    scores, fake = np.array([(float(row["score"]), int(row["label"])) for row in rows]).T
-    low, high = figures["uncertain"] or [figures["threshold"]] * 2
+def verdicts_on_testing(detector: Detector) -> dict[str, float]:
+    """How many clips `testing` has; the shares of real clips called fake, of fakes called real, and of "uncertain"."""
+    scores, _ = load_scores(SCORES)
+    scores = scores[scores.split == "testing"]
+    low, high = detector.uncertain_band or (detector.threshold, detector.threshold)
     shares = {
-        "accused": (scores >= high)[fake == 0],
-        "missed": (scores < low)[fake == 1],
-        "uncertain": (low <= scores) & (scores < high),
+        "false_positives": scores.score[scores.label == 0] >= high,
+        "missed": scores.score[scores.label == 1] < low,
+        "uncertain": scores.score.between(low, high, inclusive="left"),
     }
-    return {"clips": len(rows)} | {name: float(which.mean()) for name, which in shares.items()}
+    return {"clips": len(scores)} | {name: float(which.mean()) for name, which in shares.items()}
 
 
 def make_examples(folder: Path) -> None:
-    """Two toy voices and, where hibari-tts is installed, a sentence of a neural one; list.json names them."""
+    """Two toy voices and, if hibari-tts is installed, a sentence of a neural one; list.json names them."""
     folder.mkdir()
     titles = {name: title for name, (title, _) in TOY.items()}
     for name, (_, source) in TOY.items():

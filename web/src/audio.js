@@ -39,7 +39,7 @@ async function refuseUnreadable(file) {
   try {
     await file.slice(0, 1).arrayBuffer();
   } catch {
-    throw new Error("cannot be read; give an audio file, not a folder, and one that was not changed meanwhile");
+    throw new Error("cannot be read; choose a file, not a folder, and one that has not changed since it was chosen");
   }
   if (!file.size) throw new Error("the file is empty (0 bytes); copy or record it again");
   if (file.size > LIMITS.megabytes * 1e6) {
@@ -85,7 +85,7 @@ async function decode(bytes, rate) {
 function refuseLongBeforeDecoding(file, seconds) {
   if (Number.isFinite(seconds)) refuseLong(seconds);
   else if (file.size > UNKNOWN_MEGABYTES * 1e6) {
-    throw new Error(`does not tell its length, and is larger than ${UNKNOWN_MEGABYTES} MB; convert it to wav`);
+    throw new Error(`does not say how long it is, and is larger than ${UNKNOWN_MEGABYTES} MB; convert it to wav`);
   }
 }
 

@@ -26,12 +26,12 @@ export class Detector {
 }
 
 /**
- * Why a recording is not to be judged, "" where nothing speaks against it: dfa_utils/speech.py.
+ * Why a recording should not be judged, or "", as dfa_utils/speech.py says it.
  *
- * `measures` of its windows, each the logit of "no speech", the share that sounds, and the level in dB of what is high;
+ * `measures` of its windows, each the logit of "no speech", the share that sounds, and the level in dB of high frequencies;
  * `seconds` is how much of the recording sounds; the limits are those of Python, in `figures`.
  */
-export function reasonToDoubt(measures, seconds, { limit, speech }) {
+export function reasonToAbstain(measures, seconds, { limit, speech }) {
   const share = mean(measures.map(([, sounding]) => sounding));
   if (share * seconds < speech.least_seconds) return `less than ${speech.least_seconds} s of sound, too little to judge`;
   if (mean(measures.map(([unlike]) => Number(unlike < limit))) < speech.least_share) {

@@ -52,7 +52,7 @@ export class Engine {
   }
 }
 
-/** The worker is made of a blob, so that it stands under the page's Content-Security-Policy too. */
+/** The worker is made from a blob, so that the page's Content-Security-Policy holds for it as well. */
 async function startWorker() {
   const code = `import ${JSON.stringify(new URL("worker.js", import.meta.url).href)};`;
   const worker = new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })), { type: "module" });

@@ -1,7 +1,7 @@
-// Where recordings come from beside the file chooser: the microphone, the examples, files that are dropped.
+// The sources of recordings other than the file chooser: the microphone, the examples, files that are dropped.
 
 import { element } from "./dom.js";
-import { LONGEST, startRecording } from "./recorder.js";
+import { LONGEST_SECONDS, startRecording } from "./recorder.js";
 
 /** Lets a button begin and end a recording, which `judge` is called with; `tell` says what goes on. */
 export function offerRecording(button, judge, tell) {
@@ -10,7 +10,7 @@ export function offerRecording(button, judge, tell) {
     try {
       button.disabled = true;
       const recording = await startRecording();
-      tell(`Recording: speak for some seconds, ${LONGEST} at most. Then press the same button again.`);
+      tell(`Recording: speak for a few seconds, at most ${LONGEST_SECONDS}. Then press the same button again.`);
       await untilPressed(button, "Stop and judge");
       judge([await recording.stop()]);
     } catch (error) {
@@ -25,7 +25,7 @@ function untilPressed(button, title) {
   return new Promise((resolve) => {
     Object.assign(button, { disabled: false, textContent: title, onclick: resolve });
     button.focus(); // which it lost while it was disabled
-    setTimeout(resolve, LONGEST * 1000);
+    setTimeout(resolve, LONGEST_SECONDS * 1000);
   });
 }
 

@@ -191,13 +191,13 @@ async function load() {
   }
 }
 
-/** Says how the detector did on clips that it did not learn from. */
-function showFigures({ detector, tested: { clips, accused, missed, uncertain } }) {
+/** Says how the detector did on clips that it was not trained on. */
+function showFigures({ detector, tested: { clips, false_positives, missed, uncertain } }) {
   const percent = (share) => `${Math.round(100 * share)} %`;
   at("detector").textContent = detector;
   at("tested").textContent =
-    `Of ${clips} recordings of voices and synthesis systems that it had never heard, it called ` +
-    `${percent(uncertain)} uncertain. It called ${percent(accused)} of the genuine ones fake, and ${percent(missed)} of the fakes real.`;
+    `Of ${clips} recordings by speakers and synthesis systems that it had never heard, it called ` +
+    `${percent(uncertain)} uncertain. It called ${percent(false_positives)} of the genuine ones fake, and ${percent(missed)} of the fakes real.`;
 }
 
 start();

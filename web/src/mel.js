@@ -1,4 +1,4 @@
-// The mel spectrogram of a whole recording, computed as it comes by: at most COLUMNS spectra, however long it is.
+// The mel spectrogram of a whole recording, computed block by block: at most COLUMNS spectra, however long it is.
 
 const COLUMNS = 800;
 const BANDS = 96;

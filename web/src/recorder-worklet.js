@@ -1,4 +1,4 @@
-// Runs where sound comes in: passes the first channel on.
+// Runs in the audio thread and passes the first channel on.
 
 registerProcessor(
   "recorder",

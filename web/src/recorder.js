@@ -1,8 +1,9 @@
-// Records with the microphone: plain samples, since a browser's compressed recording would lose what is looked for.
+// Records with the microphone: plain samples, since a browser's compressed recording would lose the traces that are looked for.
 
+import { concatenate } from "./resample.js";
 import { toWav } from "./wav.js";
 
-export const LONGEST = 60; // s
+export const LONGEST_SECONDS = 60; // s
 const PLAIN = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
 
 /** A recording that has begun: stop() gives its File. Throws an Error in one sentence without a microphone. */
@@ -19,11 +20,11 @@ export async function startRecording() {
 
 async function openMicrophone() {
   if (!navigator.mediaDevices)
-    throw new Error("this page may use no microphone; open it by https, or from this computer");
+    throw new Error("this page may not use a microphone; open it over https, or on this computer");
   try {
     return await navigator.mediaDevices.getUserMedia({ audio: PLAIN });
   } catch (error) {
-    throw new Error(`no microphone can be used (${error.message}); connect one, and allow this page to use it`);
+    throw new Error(`no microphone is available (${error.message}); connect one, and allow this page to use it`);
   }
 }
 
@@ -32,11 +33,5 @@ async function finish(stream, context, parts) {
   const rate = context.sampleRate;
   await context.close();
   const time = new Date().toTimeString().slice(0, 8).replaceAll(":", "-");
-  return new File([toWav(join(parts), rate)], `recording-${time}.wav`, { type: "audio/wav" });
-}
-
-function join(parts) {
-  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  parts.reduce((at, part) => (all.set(part, at), at + part.length), 0);
-  return all;
+  return new File([toWav(concatenate(...parts), rate)], `recording-${time}.wav`, { type: "audio/wav" });
 }

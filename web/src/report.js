@@ -22,7 +22,7 @@ export function makeReport(result, figures, css) {
     drawFigures(result, figures),
     element("h3", {}, "Windows"),
     drawWindows(result, figures),
-    element("p", {}, "A verdict is no evidence by itself. Use the detector for research and education only."),
+    element("p", {}, "A verdict alone is not evidence. The detector is for research and education only."),
   );
   const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
   const head = [
@@ -68,7 +68,7 @@ function drawFigures(result, figures) {
 }
 
 function drawWindows(result, figures) {
-  const heads = ["From (s)", "To (s)", "P(fake)", "By itself"].map((title) => element("th", { scope: "col" }, title));
+  const heads = ["From (s)", "To (s)", "P(fake)", "On its own"].map((title) => element("th", { scope: "col" }, title));
   const rows = result.scores.map((score, i) => {
     const cells = [
       ...windowOf(result, figures, i).map((time) => time.toFixed(2)),

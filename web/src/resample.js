@@ -3,14 +3,14 @@
 // Each output sample is a weighted sum of the input samples around it, by a sinc that a Hann window ends.
 
 const ZERO_CROSSINGS = 6; // of the sinc on each side
-const ROLL_OFF = 0.99; // of the lower Nyquist frequency: where the low-pass lies
+const ROLL_OFF = 0.99; // of the lower Nyquist frequency: where the low-pass begins
 const LARGEST_RATIO = 2000; // the weights of finer ratios would fill memory
 
 /** Resamples consecutive blocks, Float32Array [T] at `from` Hz, to `to` Hz, as if they were one waveform. */
 export class Resampler {
   constructor(from, to) {
     [this.new, this.old] = closestFraction(to, from);
-    this.same = from === to;
+    this.same = this.new === this.old;
     this.margin = this.old * Math.ceil((16 * Math.max(1, this.old / this.new)) / this.old); // samples of context
     this.held = new Float32Array(0);
     this.done = 0; // held[:done] was resampled before and is context now
@@ -107,10 +107,9 @@ function greatestDivisor(a, b) {
   return b ? greatestDivisor(b, a % b) : a;
 }
 
-/** Two Float32Arrays, one after the other. */
-export function concatenate(first, second) {
-  const both = new Float32Array(first.length + second.length);
-  both.set(first);
-  both.set(second, first.length);
-  return both;
+/** Several Float32Arrays, one after the other. */
+export function concatenate(...parts) {
+  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  parts.reduce((at, part) => (all.set(part, at), at + part.length), 0);
+  return all;
 }

@@ -1,4 +1,4 @@
-// The verdict in words, and the scale that shows where the score lies.
+// The verdict in words, and the scale that shows where the score is.
 
 import { element, svg } from "./dom.js";
 
@@ -13,7 +13,7 @@ export function explain({ label, score, reason }, { uncertain, meaning }) {
   if (label !== "uncertain") return meaning[label];
   if (reason) return `${meaning.uncertain} The reason: ${reason}.`;
   const [low, high] = uncertain.map((bound) => bound.toFixed(2));
-  return `${meaning.uncertain} The probability of ${score.toFixed(2)} lies from ${low} to ${high}, where errors are frequent.`;
+  return `${meaning.uncertain} The probability, ${score.toFixed(2)}, is between ${low} and ${high}, where errors are frequent.`;
 }
 
 /** The probability on a scale from 0 to 1, with the uncertain band and the threshold, `width` pixels wide. */

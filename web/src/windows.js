@@ -1,116 +1,73 @@
 // What of a recording is judged: windows of one length without digital silence, as dfa_utils/windows.py cuts them.
 //
-// Digital silence: samples that stay constant, to one step of 16 bits, for at least RUN samples. Outside a recording
-// all samples count as 0, so at its two ends zeros are silence however few they are.
+// Digital silence: samples that stay constant, to one step of 16 bits, for at least RUN samples. Outside of what is
+// searched all samples count as 0, so zeros at its two ends are silence even if they are few.
 
 import { concatenate } from "./resample.js";
 
 const CONSTANT = 3 / 32768; // peak to peak, below which samples count as constant
 const RUN = 128; // samples that must stay constant: 8 ms at 16 kHz
 
-/**
- * The windows of consecutive blocks [T], `hop` samples apart, each { start, samples [size] }, start in samples.
- *
- * The first window of a sound begins with its first sample that is no digital silence, the last one ends with its
- * last; a silent pause as long as a window parts two sounds. A sound shorter than `size` is repeated to fill one
- * window. `samples` counts all that came by, `sounding` those from the first to the last of each sound that has ended.
- */
-export class Windows {
-  constructor(size, hop) {
-    Object.assign(this, { size, hop, samples: 0, sounding: 0, sound: null, finder: new AudibleFinder() });
+/** Joins blocks, Float32Array [T], and cuts them into pieces of `size` samples; the last has up to twice as many. */
+export class Pieces {
+  constructor(size) {
+    Object.assign(this, { size, held: [], count: 0 });
   }
 
+  /** The pieces that are complete once this block is there. */
   *push(block) {
-    for (let start = 0; start < block.length; start += this.size) {
-      yield* this.take(this.finder.push(block.subarray(start, start + this.size)));
-    }
+    this.held.push(block);
+    this.count += block.length;
+    if (this.count < 2 * this.size) return;
+    const joined = concatenate(...this.held);
+    const end = (Math.floor(this.count / this.size) - 1) * this.size;
+    for (let start = 0; start < end; start += this.size) yield joined.subarray(start, start + this.size);
+    this.held = [joined.slice(end)];
+    this.count -= end;
   }
 
+  /** The last piece, unless there was no sample at all. */
   *end() {
-    yield* this.take(this.finder.end());
-    if (this.sound) yield* this.close();
-  }
-
-  *take({ block, audible }) {
-    const first = audible.indexOf(1);
-    if (this.sound && this.samples + (first < 0 ? block.length : first) - this.sound.end >= this.size) {
-      yield* this.close();
-    }
-    if (first >= 0) {
-      const skipped = this.sound ? 0 : first;
-      this.sound ??= new Sound(this.size, this.hop, this.samples + skipped);
-      this.sound.add(block.subarray(skipped), this.samples + audible.lastIndexOf(1) + 1);
-      yield* this.sound.windows();
-    } else if (this.sound) {
-      this.sound.add(block, this.sound.end);
-    }
-    this.samples += block.length;
-  }
-
-  *close() {
-    const { sound } = this;
-    this.sounding += sound.end - sound.first;
-    this.sound = null;
-    yield* sound.rest();
+    if (this.count) yield concatenate(...this.held);
   }
 }
 
-/** What is between two pauses: held [T] from sample `begin` on, in which the last sound ends at sample `end`. */
-class Sound {
-  constructor(size, hop, first) {
-    Object.assign(this, { size, hop, first, held: new Float32Array(0), begin: first, next: first, end: first });
+/** [first sample, sample after the last] of each sound in [T]; a silence of `pause` samples separates two. */
+export function findSounds(samples, pause) {
+  const audible = findAudible(samples);
+  const sounds = [];
+  for (let i = 0; i < samples.length; i++) {
+    if (!audible[i]) continue;
+    if (sounds.length && i - sounds.at(-1)[1] < pause) sounds.at(-1)[1] = i + 1;
+    else sounds.push([i, i + 1]);
   }
+  return sounds;
+}
 
-  add(block, end) {
-    this.held = concatenate(this.held, block);
-    this.end = end;
-  }
-
-  /** The windows that end before `end` and were not cut yet; the samples before the last one are let go. */
-  *windows() {
-    for (; this.next + this.size <= this.end; this.next += this.hop) {
-      this.held = this.held.slice(this.next - this.begin);
-      this.begin = this.next;
-      yield { start: this.begin, samples: this.held.slice(0, this.size) };
+/**
+ * The windows of the sounds in [T], `hop` samples apart, each { start in samples, samples [size] }.
+ *
+ * The first window of a sound begins with it, the last one ends with it; a sound shorter than `size` is repeated to
+ * fill one window.
+ */
+export function* cutWindows(samples, sounds, size, hop) {
+  for (const [start, end] of sounds) {
+    const sound = samples.subarray(start, end);
+    if (sound.length < size) {
+      yield { start, samples: Float32Array.from({ length: size }, (_, i) => sound[i % sound.length]) };
+      continue;
     }
-  }
-
-  /** The last window, unless there is one that ends there; or the whole, repeated, if it is shorter. */
-  *rest() {
-    const held = this.held.subarray(0, this.end - this.begin);
-    if (this.end - this.first < this.size) {
-      yield { start: this.first, samples: Float32Array.from({ length: this.size }, (_, i) => held[i % held.length]) };
-    } else if (this.begin + this.size < this.end) {
-      yield { start: this.end - this.size, samples: held.slice(-this.size) };
-    }
+    const last = sound.length - size;
+    for (let at = 0; at < last; at += hop) yield { start: start + at, samples: sound.subarray(at, at + size) };
+    yield { start: start + last, samples: sound.subarray(last) };
   }
 }
 
-/** Tells of each sample whether it is audible; blocks are cut anew, since each needs RUN - 1 others around it. */
-class AudibleFinder {
-  constructor() {
-    this.held = new Float32Array(RUN - 1); // context, then the samples that were not passed on yet
-  }
-
-  /** { block [T], audible [T] of 0 and 1 }; T may be 0. */
-  push(block) {
-    this.held = concatenate(this.held, block);
-    const ready = Math.max(0, this.held.length - 2 * (RUN - 1));
-    const found = { block: this.held.slice(RUN - 1, RUN - 1 + ready), audible: findAudible(this.held, ready) };
-    this.held = this.held.slice(ready);
-    return found;
-  }
-
-  end() {
-    return this.push(new Float32Array(RUN - 1));
-  }
-}
-
-/** Whether each of the `count` samples after the first RUN - 1 lies in no run of RUN samples that is constant. */
-function findAudible(samples, count) {
-  const audible = new Uint8Array(count).fill(1);
-  if (!count) return audible;
-  let [highest, lowest] = [samples, samples];
+/** Whether each of [T] is in no run of RUN samples that is constant: [T] of 0 and 1. */
+function findAudible(samples) {
+  const padded = new Float32Array(samples.length + 2 * (RUN - 1));
+  padded.set(samples, RUN - 1);
+  let [highest, lowest] = [padded, padded]; // over 1, 2, 4 ... RUN samples from each on
   for (let step = 1; step < RUN; step *= 2) {
     const length = highest.length - step;
     const [higher, lower] = [new Float32Array(length), new Float32Array(length)];
@@ -120,11 +77,11 @@ function findAudible(samples, count) {
     }
     [highest, lowest] = [higher, lower];
   }
-  let constant = -1; // the last run, by its first sample, that is constant
-  for (let i = 0; i < highest.length; i++) {
-    if (Math.fround(highest[i] - lowest[i]) < CONSTANT) constant = i;
-    const sample = i - (RUN - 1); // of which run i is the last that holds it
-    if (sample >= 0 && constant >= sample) audible[sample] = 0;
+  const audible = new Uint8Array(samples.length).fill(1);
+  for (let i = 0, silentUntil = 0; i < highest.length; i++) {
+    if (Math.fround(highest[i] - lowest[i]) < CONSTANT) silentUntil = i + 1; // the run that begins at i
+    const first = i - (RUN - 1);
+    if (first >= 0 && first < silentUntil) audible[first] = 0;
   }
   return audible;
 }

@@ -3,10 +3,10 @@
 // Each message { id, step, ... } is answered by { id, result } or { id, error }: "load", then for each recording
 // "begin", "block" as often as needed, and "end". Memory does not grow with the recording, but for the scores.
 
-import { Detector, mean, reasonToDoubt, sigmoid } from "./detector.js";
+import { Detector, mean, reasonToAbstain, sigmoid } from "./detector.js";
 import { Resampler } from "./resample.js";
 import { Spectrogram } from "./mel.js";
-import { Windows } from "./windows.js";
+import { Pieces, cutWindows, findSounds } from "./windows.js";
 
 const BATCH = 8; // windows that are scored at once
 let detector, recording;
@@ -17,11 +17,13 @@ const steps = {
   },
 
   async begin({ rate, frames }) {
-    const { sample_rate, clip_samples, hop_samples } = detector.figures;
+    const { sample_rate, piece_samples } = detector.figures;
     recording = {
       resampler: new Resampler(rate, sample_rate),
-      windows: new Windows(clip_samples, hop_samples),
+      pieces: new Pieces(piece_samples),
       spectrogram: new Spectrogram(Math.ceil((frames * sample_rate) / rate), sample_rate),
+      samples: 0, // of the pieces that were cut
+      sounding: 0, // samples from the first to the last of each sound
       batch: [],
       scored: [],
     };
@@ -34,7 +36,7 @@ const steps = {
 
   async end() {
     await take(recording.resampler.end());
-    await collect(recording.windows.end());
+    await cut(recording.pieces.end());
     await scoreBatch();
     return finish();
   },
@@ -42,13 +44,19 @@ const steps = {
 
 async function take(samples) {
   recording.spectrogram.push(samples);
-  await collect(recording.windows.push(samples));
+  await cut(recording.pieces.push(samples));
 }
 
-async function collect(windows) {
-  for (const window of windows) {
-    recording.batch.push(window);
-    if (recording.batch.length === BATCH) await scoreBatch();
+async function cut(pieces) {
+  const { clip_samples, hop_samples } = detector.figures;
+  for (const piece of pieces) {
+    const sounds = findSounds(piece, clip_samples);
+    recording.sounding += sounds.reduce((sum, [start, end]) => sum + end - start, 0);
+    for (const { start, samples } of cutWindows(piece, sounds, clip_samples, hop_samples)) {
+      recording.batch.push({ start: recording.samples + start, samples });
+      if (recording.batch.length === BATCH) await scoreBatch();
+    }
+    recording.samples += piece.length;
   }
 }
 
@@ -62,19 +70,19 @@ async function scoreBatch() {
 
 /** What the detector says of the recording: the fields of dfa_utils.inference.Prediction, and the spectrogram. */
 function finish() {
-  const { scored, windows, spectrogram } = recording;
+  const { scored, samples, sounding, spectrogram } = recording;
   const { sample_rate } = detector.figures;
   if (!scored.length) throw new Error("silent throughout, so there is nothing to judge; leave it out");
   const logits = scored.map(({ logit }) => logit);
   if (!logits.every(Number.isFinite)) throw new Error("gives no finite score; look for NaN or absurd samples in it");
   return {
     score: sigmoid(mean(logits)),
-    seconds: windows.samples / sample_rate,
+    seconds: samples / sample_rate,
     times: scored.map(({ start }) => start / sample_rate),
     scores: logits.map(sigmoid),
-    reason: reasonToDoubt(
+    reason: reasonToAbstain(
       scored.map(({ measures }) => measures),
-      windows.sounding / sample_rate,
+      sounding / sample_rate,
       detector.figures,
     ),
     spectrogram: spectrogram.result(),

@@ -1,36 +1,37 @@
-"""The page that gradio serves: what it answers, what it keeps (nothing), and whom it asks (nobody)."""
+"""The page that Gradio serves: what it answers, that it keeps nothing, and that it loads nothing from elsewhere."""
 
 import os
 import re
-import runpy
 import socket
 import subprocess
 import sys
+import time
 from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
 import pytest
 import soundfile
-import torch
-from conftest import RATE, ROOT, hiss, tone
-from playwright.sync_api import expect, sync_playwright
-from test_browser import PATIENCE, SWITCHES, chromium, wait_for
+from conftest import PATIENCE, RATE, ROOT, hiss, tone
+from playwright.sync_api import expect
 
-from dfa_utils import Detector, fit, scan
-from dfa_utils.__main__ import main
-from web import answer as answers
-from web import page
-from web.page import build, settings
+from dfa_utils import Config, Detector, inference
+from dfa_utils.checkpoint import save_checkpoint
+from dfa_utils.models import build_model
+from web import app
 
 
 @pytest.fixture(scope="module")
-def run(tiny_config, tiny_root, tmp_path_factory):
-    return fit(tiny_config, scan(tiny_root), tmp_path_factory.mktemp("app") / "run").folder
+def checkpoint(tmp_path_factory):
+    """A small CNN as it is before any training."""
+    path = tmp_path_factory.mktemp("app") / "small.safetensors"
+    config = Config(clip_seconds=0.4, hop_seconds=0.2, channels=(4, 8, 8))
+    save_checkpoint(path, build_model(config=config), {})
+    return path
 
 
 @pytest.fixture(scope="module")
-def detector(run):
-    return Detector.load(run)
+def detector(checkpoint):
+    return Detector.load(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,9 @@ def recordings(tmp_path_factory):
     return folder
 
 
-def test_the_answer_is_the_prediction_and_where_its_evidence_lies(detector, recordings):
+def test_the_answer_is_the_prediction_and_the_evidence_for_it(detector, recordings):
     path = recordings / "hiss <b>.wav"
-    html = answers.answer(detector, str(path))
+    html = app.answer(detector, str(path))
     truth = detector.predict(path)
     assert f"P(fake) {truth.score:.3f}" in html
     assert "hiss &lt;b&gt;.wav" in html
@@ -59,95 +60,105 @@ def test_the_answer_is_the_prediction_and_where_its_evidence_lies(detector, reco
     ("name", "words"),
     [(None, "Choose a recording first"), ("silent.wav", "silent"), ("text.wav", "FFmpeg"), ("long.flac", "10 minutes")],
 )
-def test_what_cannot_be_judged_is_told_in_one_sentence(detector, recordings, name, words):
-    html = answers.answer(detector, name and str(recordings / name))
+def test_what_cannot_be_judged_is_explained_in_one_sentence(detector, recordings, name, words):
+    html = app.answer(detector, name and str(recordings / name))
     text = re.sub(r"<style>.*?</style>|<[^>]+>", "", html, flags=re.DOTALL)
     assert words in text
     assert str(recordings) not in text
     assert len(text) < 400
 
 
-def test_only_a_network_of_convolutions_is_explained(detector, recordings):
-    whole = Detector.load()  # an ensemble
+def test_only_a_convolutional_network_is_explained(python, recordings):
     path = recordings / "hiss <b>.wav"
-    assert whole.model.members[0].config.model != "cnn"
-    assert "Grad-CAM" in answers.answer(whole, str(path))
-    statistics = Detector(whole.model.members[0], {})
-    assert "Grad-CAM" not in answers.answer(statistics, str(path))
+    statistics, *others = python.model.members  # of an ensemble
+    assert statistics.config.model != "cnn"
+    assert "cnn" in [member.config.model for member in others]
+    assert "Grad-CAM" in app.answer(python, str(path))
+    assert "Grad-CAM" not in app.answer(Detector(statistics, {}), str(path))
 
 
-def test_the_window_that_is_shown_is_the_one_that_was_judged():
-    samples = np.arange(10_000, dtype="float32")
-    blocks = np.split(samples, [1_000, 4_000])
-    torch.testing.assert_close(answers._cut(blocks, 3_500, 1_000), torch.arange(3_500.0, 4_500.0))
-    rest = iter(blocks)
-    answers._cut(rest, 0, 500)
-    assert len(next(rest)) == 3_000  # the second block was not read
+def test_the_window_that_is_shown_is_the_one_that_was_judged(detector, monkeypatch):
+    rng = np.random.default_rng(0)
+    for module in (app, inference):  # so that the recording has four pieces
+        monkeypatch.setattr(module, "PIECE_SECONDS", 1)
+    samples = np.concatenate([hiss(rng, 1.7), np.zeros(RATE), tone(rng, 0.1), np.zeros(RATE), tone(rng, 1.1)])
+    prediction = detector.predict(samples)
+    window = app.most_suspicious_window(samples, prediction, detector.model.config)
+    assert detector.predict(window).score == pytest.approx(prediction.scores.max(), abs=1e-5)
 
 
-def test_a_file_that_was_sent_is_gone_and_one_of_the_users_own_is_not(detector, tmp_path):
-    for folder, stays in (("cache", False), ("home", True)):
+def test_an_upload_is_deleted_and_a_file_of_the_users_own_is_not(detector, tmp_path):
+    for folder, stays in (("uploads", False), ("home", True)):
         path = tmp_path / folder / "x" / "a.wav"
         path.parent.mkdir(parents=True)
         soundfile.write(path, hiss(np.random.default_rng(0), 1.0), RATE)
-        assert "P(fake)" in page._answer_and_forget(detector, tmp_path / "cache", str(path))
+        assert "P(fake)" in app.answer_and_delete(detector, tmp_path / "uploads", str(path))
         assert path.exists() == stays
 
 
-def test_without_gradio_there_is_the_line_that_installs_it(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    assert main(["app"]) == 2
-    assert "pip install gradio" in capsys.readouterr().err
-
-
-def test_it_serves_this_computer_alone_unless_told(monkeypatch, run):
+def test_only_this_computer_can_reach_it_unless_told_otherwise(monkeypatch, checkpoint):
     seen = {}
     monkeypatch.setattr("gradio.Blocks.launch", lambda self, **options: seen.update(options))
-    main(["app", "--checkpoint", str(run)])
-    assert (seen["server_name"], seen["share"]) == ("127.0.0.1", False)
-    main(["app", "--checkpoint", str(run), "--host", "0.0.0.0", "--port", "9000"])
+    monkeypatch.setattr("gradio.Blocks.local_url", "here", raising=False)
+    monkeypatch.setattr("gradio.Blocks.block_thread", lambda self: None)
+    monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
+    assert app.main(["--checkpoint", str(checkpoint)]) == 0
+    assert (seen["server_name"], seen["share"]) == (None, False)  # for gradio that is 127.0.0.1
+    assert seen["max_file_size"] == f"{app.LARGEST_MEGABYTES}mb"
+    assert app.main(["--checkpoint", str(checkpoint), "--host", "0.0.0.0", "--port", "9000"]) == 0
     assert (seen["server_name"], seen["server_port"]) == ("0.0.0.0", 9000)
 
 
-def test_the_page_for_spaces_is_the_same(run):
-    spaces, ours = runpy.run_path(str(ROOT / "app.py"))["demo"], build(run)
-    kinds = [[type(block).__name__ for block in blocks.blocks.values()] for blocks in (spaces, ours)]
-    assert kinds[0] == kinds[1]
-    assert not spaces.analytics_enabled
-    assert settings()["max_file_size"] == f"{page.LARGEST}mb"
+def test_one_sentence_says_why_it_cannot_start(capsys, tmp_path, checkpoint):
+    assert app.main(["--checkpoint", str(tmp_path / "nothing")]) == 2
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert app.main(["--checkpoint", str(checkpoint), "--port", str(taken.getsockname()[1])]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: ")
+    assert "nothing: no checkpoint" in first
+    assert second.startswith("error: Cannot find empty port")
+
+
+def test_without_gradio_one_line_says_how_to_install_it():
+    code = f"import runpy, sys; sys.modules['gradio'] = None; runpy.run_path({str(ROOT / 'app.py')!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: gradio is not installed: pip install gradio\n")
 
 
 @pytest.fixture(scope="module")
-def address(run, tmp_path_factory):
+def address(checkpoint, tmp_path_factory):
+    """The address of the app as `python app.py` starts it, and the folder where Gradio keeps files."""
     folder = tmp_path_factory.mktemp("server")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log, env = folder / "log", os.environ | {"GRADIO_TEMP_DIR": str(folder / "kept"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "dfa_utils", "app", "--checkpoint", str(run), "--port", str(port)]
+    command = [sys.executable, "app.py", "--checkpoint", str(checkpoint), "--port", str(port)]
     with log.open("w") as file:
-        server = subprocess.Popen(command, stdout=file, stderr=file, env=env)
+        server = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=env)
     try:
-        wait_for(server, f"http://127.0.0.1:{port}", log)
+        wait_for(server, log)
         yield f"http://127.0.0.1:{port}", folder / "kept"
     finally:
         server.terminate()
         server.wait(20)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    path = chromium()
-    expect.set_options(timeout=1000 * PATIENCE)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=SWITCHES)
-        yield browser
-        browser.close()
+def wait_for(server, log):
+    """Return as soon as the app says where it is; fail with what it wrote if it ends first or takes too long."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and server.poll() is None:
+        if "Open http://127.0.0.1:" in log.read_text():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"the app did not start:\n{log.read_text()}")
 
 
 @pytest.fixture
 def visit(browser, address):
-    """The page in a browser of phone width, and the addresses that it got something from."""
+    """The page in a browser as wide as a phone, and the addresses that it loaded something from."""
     tab, reached = browser.new_page(viewport={"width": 390, "height": 844}), []
     tab.set_default_timeout(1000 * PATIENCE)
     tab.on("response", lambda response: reached.append(response.url))
@@ -189,7 +200,7 @@ def test_a_visitor_can_record(visit):
     expect(tab.locator(".dfa").first).to_contain_text("P(fake)")
 
 
-def test_the_server_lets_the_page_ask_nobody_else(address):
+def test_the_server_lets_the_page_load_nothing_from_elsewhere(address):
     answer = build_opener(ProxyHandler({})).open(address[0])
     policy = answer.headers["content-security-policy"]
     assert "default-src 'self'" in policy

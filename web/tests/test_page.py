@@ -1,14 +1,12 @@
 """The page that judges recordings in the browser, built and used as a reader uses it.
 
-It needs `npm ci --prefix site --ignore-scripts` once, and Chromium like test_browser. No request may leave this
-computer.
+It needs `npm ci --prefix web --ignore-scripts` once, and Chromium. No request may leave this computer.
 """
 
 import csv
 import functools
+import json
 import re
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -19,17 +17,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import RATE, ROOT, contrast_ratio
-from playwright.sync_api import expect, sync_playwright
-from test_browser import PATIENCE, SWITCHES, chromium
+from conftest import PATIENCE, RATE, ROOT, broken_by_silence
+from playwright.sync_api import expect
 
-from dfa_utils import Detector
+from dfa_utils import inference
 from dfa_utils.audio import AudioError, resample
 from dfa_utils.display import MEANING
 from dfa_utils.inference import Prediction
+from dfa_utils.windows import cut_windows, find_sounds, in_pieces
+from web import build
 
 TOY = ROOT / "data" / "toy"
-AXE = ROOT / "site" / "node_modules" / "axe-core" / "axe.min.js"
+AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 RATES = (8_000, 22_050, 44_100, 48_000)  # Hz
 FORMATS = {"u8.wav": "PCM_U8", "s16.wav": "PCM_16", "s24.wav": "PCM_24", "s32.wav": "PCM_32", "f32.wav": "FLOAT"}
 FORMATS |= {"16.flac": "PCM_16", "24.flac": "PCM_24", "vorbis.ogg": "VORBIS", "layer3.mp3": "MPEG_LAYER_III"}
@@ -38,6 +37,7 @@ TOLERANCE = 1e-3  # of scores against Python's
 HEAR = "globalThis.heard = []; const begin = AudioBufferSourceNode.prototype.start;" + (
     "AudioBufferSourceNode.prototype.start = function () { heard.push(this.buffer.duration); begin.call(this); };"
 )
+WIDE = {"viewport": {"width": 1280, "height": 900}}
 requests = []  # of all pages and workers
 
 
@@ -49,13 +49,10 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The page as `python site/build.py` makes it."""
-    chromium()
+def folder(tmp_path_factory, browser):
+    """The page as `python web/build.py` makes it."""
     path = tmp_path_factory.mktemp("page") / "site"
-    done = subprocess.run([sys.executable, ROOT / "site" / "build.py", path], capture_output=True, text=True)
-    if done.returncode:
-        pytest.fail(f"the page was not built: {done.stderr.strip()[-500:]}", pytrace=False)
+    assert build.main([str(path)]) == 0
     return path
 
 
@@ -68,27 +65,19 @@ def address(folder):
     server.server_close()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    expect.set_options(timeout=1000 * PATIENCE)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=SWITCHES)
-        yield browser
-        browser.close()
-
-
 @contextmanager
-def visit(browser, address, **settings):
-    """The page in a context of its own, ready."""
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | settings)
-    context.on("request", lambda request: requests.append(request.url))
-    context.add_init_script(HEAR)
-    page = context.new_page()
-    page.set_default_timeout(1000 * PATIENCE)
-    page.goto(address)
-    expect(page.locator("#status")).to_have_text("Ready.")
-    yield page
-    context.close()
+def visit(browser, address, **detector):
+    """The page in a context of its own, ready; `detector` replaces entries of detector.json."""
+    with browser.new_context(**WIDE, permissions=["microphone"]) as context:
+        context.on("request", lambda request: requests.append(request.url))
+        context.add_init_script(HEAR)
+        page = context.new_page()
+        page.set_default_timeout(1000 * PATIENCE)
+        if detector:
+            page.route("**/detector.json", lambda route: route.fulfill(json=route.fetch().json() | detector))
+        page.goto(address)
+        expect(page.locator("#status")).to_have_text("Ready.")
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -99,22 +88,18 @@ def shared(browser, address):
 
 @pytest.fixture
 def page(shared):
-    """The page without recordings."""
+    """The page without recordings; it is loaded once, since that takes seconds."""
     if shared.locator("#clear").is_visible():
         shared.locator("#clear").click()
-    return shared
+    yield shared
+    shared.emulate_media(color_scheme="light", reduced_motion="no-preference")
+    shared.set_viewport_size(WIDE["viewport"])
 
 
 @pytest.fixture(autouse=True)
 def nothing_leaves_this_computer(address):
     yield
     assert [url for url in requests if not url.startswith((address, "blob:", "data:"))] == []
-
-
-@pytest.fixture(scope="module")
-def python():
-    """The released detector in Python, which the page must agree with."""
-    return Detector.load()
 
 
 @functools.cache
@@ -190,19 +175,19 @@ def test_a_recording_gets_its_verdict_in_words(page, python):
     judge(page, path)
     expect(page.locator("#verdict h2")).to_have_text("fake voice16-019.wav")
     expect(page.locator("#announcement")).to_have_text("voice16-019.wav: fake.")
-    expect(page.locator("#verdict")).to_contain_text("not evidence by itself")
+    expect(page.locator("#verdict")).to_contain_text(MEANING["fake"])
     expect(page.locator("#verdict")).to_contain_text(f"P(fake) {python.predict(path).score:.3f}")
     expect(page.locator("#verdict svg")).to_have_attribute("aria-label", re.compile("uncertain from .* threshold"))
     expect(page.locator("#detector")).to_have_text(f"{python.fingerprint}-onnx")
 
 
 def test_labels_are_those_of_python_and_real_is_no_proof(page, python):
-    scores = np.unique([0, *(python.uncertain), python.threshold, *np.linspace(0, 1, 41)])
+    scores = np.unique([0, *(python.uncertain_band), python.threshold, *np.linspace(0, 1, 41)])
     ask = """async ([scores, figures]) => { const { explain, labelOf } = await import("/src/verdict.js");
         return [scores.map((score) => labelOf(score, figures)), explain({ label: "real" }, figures)]; }"""
-    figures = {"threshold": python.threshold, "uncertain": python.uncertain, "meaning": MEANING}
+    figures = {"threshold": python.threshold, "uncertain": python.uncertain_band, "meaning": MEANING}
     labels, real = page.evaluate(ask, [scores.tolist(), figures])
-    given = (python.threshold, 1.0, np.empty(0), np.empty(0), python.uncertain)
+    given = (python.threshold, 1.0, np.empty(0), np.empty(0), python.uncertain_band)
     assert labels == [Prediction("", score, *given).label for score in scores.tolist()]
     assert real == MEANING["real"]
 
@@ -243,6 +228,45 @@ def test_window_scores_and_times_are_those_of_python(page, python, tmp_path):
         assert begin == pytest.approx(start, abs=0.051)
         assert probability == pytest.approx(score, abs=TOLERANCE + 5e-4)
         timeline.press("ArrowRight")
+
+
+def test_windows_are_those_of_python(page):
+    size, hop, piece = 300, 170, 1_000
+    recordings = list(broken_by_silence(np.random.default_rng(1), 60))
+    ask = """async ([recordings, size, hop, piece]) => {
+        const { Pieces, cutWindows, findSounds } = await import("/src/windows.js");
+        return recordings.map((recording) => {
+            const [samples, pieces, cut] = [Float32Array.from(recording), new Pieces(piece), []];
+            const blocks = [0, 0.3, 0.7].map((part) => Math.floor(part * samples.length));
+            const found = blocks.flatMap((at, i) => [...pieces.push(samples.subarray(at, blocks[i + 1]))]);
+            for (const part of [...found, ...pieces.end()]) {
+                const windows = [...cutWindows(part, findSounds(part, size), size, hop)];
+                cut.push(windows.map(({ start, samples }) => [start, [...samples]]));
+            }
+            return cut;
+        });
+    }"""
+    asked = [[recording.tolist() for recording in recordings], size, hop, piece]
+    for recording, found in zip(recordings, page.evaluate(ask, asked), strict=True):
+        pieces = in_pieces([recording], piece)
+        cut = [cut_windows(part, find_sounds(part, size), size, hop) for part in pieces]
+        assert found == [[[start, window.tolist()] for start, window in windows] for windows in cut]
+
+
+def test_long_recordings_are_cut_into_the_same_pieces(browser, address, folder, python, tmp_path, monkeypatch):
+    figures = json.loads((folder / "detector.json").read_text())
+    assert figures["piece_samples"] == inference.PIECE_SECONDS * RATE
+    path = wav(tmp_path / "long.wav", np.concatenate([voice(0, 7), np.zeros(3 * RATE), voice(9, 6.5)]))
+    monkeypatch.setattr(inference, "PIECE_SECONDS", 3)  # so that the recording has five pieces
+    expected = python.predict(path)
+    with visit(browser, address, piece_samples=3 * RATE) as page:
+        judge(page, path)
+        (row,) = table_of(page, tmp_path).values()
+        assert float(row["score"]) == pytest.approx(expected.score, abs=TOLERANCE)
+        assert float(row["seconds"]) == pytest.approx(expected.seconds, abs=2e-3)
+        page.locator("#timeline svg").press("End")
+        last = f"Window {len(expected.times)} of {len(expected.times)}: {expected.times[-1]:.1f} to"
+        expect(page.locator("#window")).to_contain_text(last)
 
 
 def test_what_is_no_speech_is_uncertain_and_says_why(page, tmp_path):
@@ -379,15 +403,14 @@ def test_a_click_on_a_window_lets_it_be_heard(page, tmp_path):
     assert page.evaluate("heard") == pytest.approx([2], abs=1e-3)
 
 
-def test_the_microphone_is_recorded_and_judged(browser, address, tmp_path):
-    with visit(browser, address, permissions=["microphone"]) as page:
-        page.get_by_role("button", name="Record").click()
-        expect(page.locator("#status")).to_contain_text("Recording: speak")
-        page.wait_for_timeout(1_500)
-        page.get_by_role("button", name="Stop and judge").click()
-        expect(page.locator("#verdict h2")).to_contain_text("recording-")
-        (row,) = table_of(page, tmp_path).values()
-        assert 1 < float(row["seconds"]) < 10
+def test_the_microphone_is_recorded_and_judged(page, tmp_path):
+    page.get_by_role("button", name="Record").click()
+    expect(page.locator("#status")).to_contain_text("Recording: speak")
+    page.wait_for_timeout(1_500)
+    page.get_by_role("button", name="Stop and judge").click()
+    expect(page.locator("#verdict h2")).to_contain_text("recording-")
+    (row,) = table_of(page, tmp_path).values()
+    assert 1 < float(row["seconds"]) < 10
 
 
 def test_without_a_microphone_it_says_so(page):
@@ -398,35 +421,37 @@ def test_without_a_microphone_it_says_so(page):
 
 
 def contrast(page, selector, of):
-    """The contrast of an element's colour (color, fill ...) against its card, as WCAG defines it."""
+    """The contrast of an element's colour (color, fill ...) against its card, as WCAG 2 defines it: 1 to 21."""
     script = """([selector, of]) => [getComputedStyle(document.querySelector(selector))[of],
         getComputedStyle(document.querySelector("section")).backgroundColor]"""
-    first, second = (
-        [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]] for colour in page.evaluate(script, [selector, of])
-    )
-    return contrast_ratio(first, second)
+    luminances = []
+    for colour in page.evaluate(script, [selector, of]):
+        parts = np.array(re.findall(r"\d+", colour)[:3], float) / 255
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        luminances.append(linear @ [0.2126, 0.7152, 0.0722])
+    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everybody_can_read_it(browser, address, scheme, tmp_path):
-    with visit(browser, address, color_scheme=scheme, reduced_motion="reduce") as page:
-        (tmp_path / "bad.wav").write_text("no audio")
-        judge(page, [wav(tmp_path / "voice.wav", voice(0, 6)), tmp_path / "bad.wav"])
-        assert contrast(page, "svg text", "fill") >= 4.5
-        assert contrast(page, ".dot.fake", "fill") >= 3
-        assert contrast(page, "body", "color") >= 4.5
-        page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = page.evaluate("axe.run()")["violations"]
-        serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
-        assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in serious] == []
+def test_everybody_can_read_it(page, scheme, tmp_path):
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    (tmp_path / "bad.wav").write_text("no audio")
+    judge(page, [wav(tmp_path / "voice.wav", voice(0, 6)), tmp_path / "bad.wav"])
+    assert contrast(page, "svg text", "fill") >= 4.5
+    assert contrast(page, ".dot.fake", "fill") >= 3
+    assert contrast(page, "body", "color") >= 4.5
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
+    assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in serious] == []
 
 
-def test_it_fits_on_a_phone(browser, address, tmp_path):
-    with visit(browser, address, viewport={"width": 390, "height": 844}, has_touch=True) as page:
-        name = "a_recording_with_a_very_long_name_that_has_no_spaces_at_all_and_goes_on_and_on.wav"
-        judge(page, [wav(tmp_path / name, voice(0, 12)), wav(tmp_path / "b.wav", voice(30))])
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert page.locator("#timeline svg").bounding_box()["width"] > 300
+def test_it_fits_on_a_phone(page, tmp_path):
+    page.set_viewport_size({"width": 390, "height": 844})
+    name = "a_recording_with_a_very_long_name_that_has_no_spaces_at_all_and_goes_on_and_on.wav"
+    judge(page, [wav(tmp_path / name, voice(0, 12)), wav(tmp_path / "b.wav", voice(30))])
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert 300 < page.locator("#timeline svg").bounding_box()["width"] < 390
 
 
 def test_the_worker_is_seen_and_neither_it_nor_the_page_can_reach_another_host(shared, address):
@@ -437,8 +462,14 @@ def test_the_worker_is_seen_and_neither_it_nor_the_page_can_reach_another_host(s
         assert (place.evaluate(ask, address), place.evaluate(ask, other)) == ("reached", "refused")
 
 
-def test_a_build_never_removes_what_it_did_not_make(tmp_path):
+def test_a_build_never_removes_what_it_did_not_make(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("mine")
-    done = subprocess.run([sys.executable, ROOT / "site" / "build.py", tmp_path], capture_output=True, text=True)
-    assert (done.returncode, (tmp_path / "thesis.txt").read_text()) == (1, "mine")
-    assert "give another folder" in done.stderr
+    assert build.main([str(tmp_path)]) == 1
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    assert "give another folder" in capsys.readouterr().err
+
+
+def test_without_its_libraries_a_build_says_how_to_get_them(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(build, "PACKAGES", tmp_path)
+    assert build.main([str(tmp_path / "site")]) == 1
+    assert "run npm ci --prefix web" in capsys.readouterr().err

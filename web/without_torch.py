@@ -1,0 +1,195 @@
+"""Judge recordings with an exported detector, without torch: python without_torch.py DETECTOR.onnx FILE [FILE ...]
+
+Copy this file to wherever you need it: `pip install numpy soundfile onnxruntime` is all that it requires.
+`python -m dfa_utils export` writes DETECTOR.onnx. Each FILE gets one line, with its verdict and score or with the
+reason why there is none. The exit status is 1 if a file could not be judged. In Python:
+`Detector("detector.onnx").predict("voice.wav")`.
+
+The scores agree with those of `dfa_utils.Detector` to within 0.0001, for recordings of any length: both cut them into
+windows in the same way. But this file reads a recording as a whole, so an hour of it can take 2 GB of memory.
+"""
+
+import json
+import math
+import re
+import sys
+from collections import namedtuple
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import soundfile
+from numpy.lib.stride_tricks import sliding_window_view
+
+FORMAT = 1  # of the metadata; an exported detector of a newer format is refused
+LONGEST_WINDOW = 2**21  # samples; longer windows would exhaust memory
+LONGEST_SECONDS, MOST_SAMPLES = 7_200, 2**28  # of a recording, which is read as a whole; at its own sample rate
+PIECE_SECONDS = 120  # a longer recording is searched for sounds piece by piece
+RUN, CONSTANT = 128, 3 / 32768  # digital silence: at least RUN samples that differ by less than CONSTANT
+
+# label: "real", "fake" or "uncertain"; score: P(fake) in [0, 1], higher = more likely fake; reason: why the label is
+# "uncertain" whatever the score, or ""; times [N]: the start of each window in s; scores [N]: P(fake) of each window
+Prediction = namedtuple("Prediction", "label score reason seconds times scores")
+
+
+class Detector:
+    """The detector in a file *.onnx. Raises ValueError if it is missing, damaged, or not an exported detector."""
+
+    def __init__(self, path):
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        try:
+            self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            self._read_metadata(json.loads(self.session.get_modelmeta().custom_metadata_map["dfa_utils"]))
+            if [x.shape for x in self._run(np.zeros((2, self.size), np.float32))] != [(2,), (2, 3)]:
+                raise ValueError("its outputs have other shapes")
+        except Exception as error:  # onnxruntime's errors share no other base class, and metadata may hold anything
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(f"{path}: damaged, or not a detector for this version; export it again ({why})") from error
+
+    def _read_metadata(self, data: dict) -> None:
+        self.rate, self.size, self.hop = lengths = [data[k] for k in ("sample_rate", "clip_samples", "hop_samples")]
+        self.threshold, self.limit = data["threshold"], data["limit"]
+        self.band = low, high = data["uncertain"] or [self.threshold] * 2
+        sizes_fit = all(type(length) is int and 0 < length <= LONGEST_WINDOW for length in lengths)
+        bounds_fit = all(map(math.isfinite, (self.threshold, self.limit, low, high))) and low <= high
+        if not (data["format"] <= FORMAT and sizes_fit and bounds_fit):
+            raise ValueError("its metadata are of a newer format, or hold impossible numbers")
+
+    def predict(self, path) -> Prediction:
+        """Judge one recording. Raises ValueError, in one sentence, if that is not possible."""
+        samples = resample(*read_mono(path), self.rate)
+        sounds = list(find_sounds(samples, self.size, PIECE_SECONDS * self.rate))
+        if not sounds:
+            raise ValueError("it is silent throughout, so there is nothing to judge")
+        starts, windows = zip(*cut_windows(samples, sounds, self.size, self.hop), strict=True)
+        batches = [self._run(np.stack(windows[i : i + 32])) for i in range(0, len(windows), 32)]
+        logits, measures = (np.concatenate(parts).astype(float) for parts in zip(*batches, strict=True))
+        if not np.isfinite(logits).all():
+            raise ValueError("it gets no finite score; look for absurd samples in it")
+        score, scores = (1 / (1 + np.exp(-x)) for x in (logits.mean(), logits))
+        reason = reason_to_abstain(measures, self.limit, sum(end - start for start, end in sounds) / self.rate)
+        unsure = reason or self.band[0] <= score < self.band[1]
+        label = "uncertain" if unsure else "fake" if score >= self.threshold else "real"
+        return Prediction(label, float(score), reason, len(samples) / self.rate, np.array(starts) / self.rate, scores)
+
+    def _run(self, windows: np.ndarray) -> list[np.ndarray]:
+        """Of windows [B, T]: the calibrated logit of P(fake) [B], and the measures of the speech check [B, 3]."""
+        return self.session.run(["logit", "measures"], {"waveform": windows})
+
+
+def read_mono(path) -> tuple[np.ndarray, int]:
+    """A file's samples [T] float32, its channels averaged, and its sample rate in Hz. Raises ValueError."""
+    blocks = []
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate, frames = file.samplerate, min(30 * file.samplerate, 2**25 // file.channels)
+            sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+            if sizes and int(sizes[2]) < int(sizes[1]) < 0x7FFFF000:  # larger sizes mean "unknown"
+                raise ValueError("cut off: it holds less audio than its header promises; fetch it again")
+            while len(block := file.read(frames, "float32", always_2d=True)):
+                blocks.append(mix(block))
+                if sum(map(len, blocks)) > min(LONGEST_SECONDS * rate, MOST_SAMPLES):
+                    raise ValueError("it is too long to be read as a whole; cut it into parts")
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a file *.raw has no header
+        raise ValueError("it is missing, or libsndfile cannot read it; check the path, or convert it to wav") from error
+    if not blocks:
+        raise ValueError("it holds no samples; record or export it again")
+    samples = np.concatenate(blocks)
+    if not np.abs(samples).max() < 1e6:  # so that NaN is refused as well
+        raise ValueError("it holds samples that are NaN, infinite or absurd; export it again as 16-bit wav")
+    if not 4_000 <= rate <= 768_000:
+        raise ValueError(f"its header says {rate} Hz, but recordings of speech have 4,000 to 768,000 Hz")
+    return samples, rate
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def mix(block: np.ndarray) -> np.ndarray:
+    """[T, channels] -> [T]: the mean of the channels, or the loudest one where they cancel each other."""
+    mean, power = block.mean(axis=1), np.square(block).mean(axis=0)
+    return block[:, power.argmax()] if np.square(mean).mean() < 0.01 * power.max() else mean
+
+
+def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """[T] at `rate` Hz as [T'] at `new_rate` Hz: a sinc in a Hann window, as `torchaudio.transforms.Resample`."""
+    new, old = Fraction(new_rate, rate).limit_denominator(2_000).as_integer_ratio()
+    if new == old:
+        return samples
+    cutoff = 0.99 * min(old, new)
+    reach = math.ceil(6 * old / cutoff)
+    taps = np.arange(2 * reach + 2)
+    padded = np.pad(samples, (reach, reach + old + len(taps)))
+    spans = sliding_window_view(padded, len(taps))  # [T', taps]
+    out = np.empty((-(-len(samples) // old), new), np.float32)  # [periods, new samples of each]
+    for i in range(new):
+        first = i * old // new
+        times = np.clip(((first - reach + taps) / old - i / new) * cutoff, -6, 6)
+        weights = np.sinc(times) * np.cos(times * np.pi / 12) ** 2 * cutoff / old
+        out[:, i] = spans[first::old][: len(out)] @ weights.astype(np.float32)
+    return out.ravel()[: -(-len(samples) * new // old)]
+
+
+def find_sounds(samples: np.ndarray, pause: int, piece: int):
+    """Yield (first sample, sample after the last) of each sound in [T]; `pause` samples of silence separate two.
+
+    Each `piece` samples are searched on their own; the last piece is up to twice as long.
+    """
+    edges = [0, *range(piece, len(samples) // piece * piece, piece), len(samples)]
+    for begin, end in pairwise(edges):
+        places = begin + np.flatnonzero(~is_silent(samples[begin:end]))
+        for part in np.split(places, np.flatnonzero(np.diff(places) > pause) + 1):
+            if len(part):
+                yield int(part[0]), int(part[-1]) + 1
+
+
+def is_silent(samples: np.ndarray) -> np.ndarray:
+    """Whether each of [T] is part of a constant run of RUN samples, where all samples outside [T] count as 0."""
+    runs = sliding_window_view(np.pad(samples, RUN - 1), RUN)  # [T + RUN - 1, RUN]
+    return sliding_window_view(np.ptp(runs, axis=1) < CONSTANT, RUN).any(axis=1)
+
+
+def cut_windows(samples: np.ndarray, sounds, size: int, hop: int):
+    """Yield (start, window [size]) of each sound, `hop` samples apart; the last one ends where the sound ends."""
+    for start, end in sounds:
+        last = max(start, end - size)
+        for first in dict.fromkeys([*range(start, last + 1, hop), last]):
+            yield first, np.resize(samples[first : min(first + size, end)], size)  # a shorter sound is repeated
+
+
+def reason_to_abstain(measures: np.ndarray, limit: float, seconds: float) -> str:
+    """Why a recording should not be judged, or "".
+
+    `measures` [N, 3] are those of its windows: the logit of "no speech", the share that sounds, and the level in dB
+    above 5.2 kHz. A window with a logit from `limit` on holds no speech. `seconds` is the duration of all sounds.
+    """
+    if measures[:, 1].mean() * seconds < 0.5:
+        return "less than 0.5 s of sound, too little to judge"
+    if np.mean(measures[:, 0] < limit) < 0.25:
+        return "no clear speech in it, but noise, tones or music"
+    if measures[:, 2].max() < -73:
+        return "nothing above 5.2 kHz, as on a telephone, where most traces of synthesis are cut off"
+    return ""
+
+
+def main(path: str, *files: str) -> int:
+    """Print a line for each file. The exit status is 1 if one could not be judged."""
+    try:
+        detector, failed = Detector(path), 0
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    for file in files:
+        try:
+            found = detector.predict(file)
+            print(f"{file}: {found.label} ({found.reason or f'score {found.score:.4f}'}, {found.seconds:.2f} s)")
+        except ValueError as error:
+            print(f"{file}: error: {error}")
+            failed = 1
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]) if len(sys.argv) > 2 else __doc__.splitlines()[0])
