@@ -36,7 +36,7 @@ def reason_to_abstain(measures: Sequence[Sequence[float]], limit: float, seconds
     if np.mean(unlike < limit) < LEAST_SHARE:
         return "no clear speech in it, but noise, tones or music"
     if high.max() < NOTHING:
-        return f"nothing above {HIGH / 1000:g} kHz, as on a telephone, which cuts off most traces of synthesis"
+        return f"nothing above {HIGH / 1000:g} kHz, as on a telephone, where most traces of synthesis are cut off"
     return ""
 
 
