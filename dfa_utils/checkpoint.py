@@ -40,9 +40,9 @@ def save_checkpoint(path, model: nn.Module, info: dict, tensors: dict | None = N
     header = {"format": str(FORMAT), "config": model.config.to_json(), "info": json.dumps(info)}
     if isinstance(model, Ensemble):
         header["members"] = json.dumps([config.to_json() for config in configs_of(model)])
-    tensors = learnt_tensors(model) | (tensors or {})
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_atomically(path, save(tensors, metadata=header))
+    everything = learnt_tensors(model) | (tensors or {})
+    content = {name: value.detach().cpu().contiguous() for name, value in everything.items()}
+    write_atomically(path, save(content, metadata=header))
 
 
 def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
@@ -147,10 +147,8 @@ def find_checkpoint(path) -> Path:
         return path
     found = _newest_first([*path.glob("best.safetensors"), *path.glob("*/best.safetensors")])
     if not found:
-        raise CheckpointError(
-            f"{path}: no checkpoint there. Train one: python -m dfa_utils train --data ROOT, or run "
-            "notebooks/03_train_cnn.ipynb; then give its folder. Without a checkpoint, the released detector is used"
-        )
+        cure = "train one (python -m dfa_utils train --data ROOT, or notebook 03) and give its folder"
+        raise CheckpointError(f"{path}: no checkpoint there; {cure}, or give none to use the released detector")
     return found[0]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.integrate import trapezoid
 from scipy.stats import spearmanr
-from torch import nn
+from torch import Tensor, nn
 
 from dfa_utils.config import Config
 from dfa_utils.features import band_corners, standardise
@@ -25,7 +25,7 @@ BATCH = 32  # clips that are explained at once
 FRESH = 2**31  # added to a seed, so that the random weights are not those from which the model's own training began
 
 
-def grad_cam(model: SpectrogramDetector, waveforms: torch.Tensor) -> torch.Tensor:
+def grad_cam(model: SpectrogramDetector, waveforms: Tensor) -> Tensor:
     """Grad-CAM (Selvaraju et al. 2017): what each cell of the spectrogram adds to the score, in logits up to a scale.
 
     Shape: [B, T] -> [B, n_mels, frames]. Above 0 speaks for fake, below 0 for real. With two classes both signs have a
@@ -35,7 +35,7 @@ def grad_cam(model: SpectrogramDetector, waveforms: torch.Tensor) -> torch.Tenso
     return torch.cat([_grad_cam(model, batch) for batch in waveforms.split(BATCH)])
 
 
-def occlusion_by_band(model: SpectrogramDetector, waveforms: torch.Tensor, bands: int = 8) -> torch.Tensor:
+def occlusion_by_band(model: SpectrogramDetector, waveforms: Tensor, bands: int = 8) -> Tensor:
     """What each band of mel rows adds to the score, in logits: by how much the score falls without the band.
 
     Shape: [B, T] -> [B, bands], lowest band first (`band_edges` gives their frequencies). Above 0: the band speaks for
@@ -55,7 +55,7 @@ def band_edges(config: Config, bands: int = 8) -> np.ndarray:
     return np.concatenate([corners[:1], between[_band_starts(config, bands)[1:]], corners[-1:]])
 
 
-def randomisation_check(model: SpectrogramDetector, waveforms: torch.Tensor, seed: int = 0) -> float:
+def randomisation_check(model: SpectrogramDetector, waveforms: Tensor, seed: int = 0) -> float:
     """Rank correlation, in [-1, 1], of the Grad-CAM maps of the model and of one with random weights; mean over clips.
 
     Near 0 is good: the maps show what was learnt. Far from 0, on either side, they show the clip whatever the weights.
@@ -67,7 +67,7 @@ def randomisation_check(model: SpectrogramDetector, waveforms: torch.Tensor, see
     return float(np.nan_to_num(correlations).mean())  # NaN: a map is constant
 
 
-def deletion_curve(model: SpectrogramDetector, waveforms: torch.Tensor, maps: torch.Tensor, steps: int = 10):
+def deletion_curve(model: SpectrogramDetector, waveforms: Tensor, maps: Tensor, steps: int = 10) -> np.ndarray:
     """Mean P(class called at 0.5) while cells are removed, first those that speak most for the verdict.
 
     Shape: an array [steps + 1], for shares of the cells from 0 to 1. It holds the mean over clips of the probability of
@@ -81,7 +81,7 @@ def deletion_curve(model: SpectrogramDetector, waveforms: torch.Tensor, maps: to
     return torch.cat([_delete(model, *pair, shares) for pair in pairs]).mean(dim=0).numpy()  # from [B, steps + 1]
 
 
-def moved(maps: torch.Tensor, seed: int = 0) -> torch.Tensor:
+def moved(maps: Tensor, seed: int = 0) -> Tensor:
     """Each map [B, n_mels, frames] rolled to a random place: as smooth, with the same values, but it points elsewhere.
 
     This is the control of `faithfulness`. Single random cells would be a poor one: without them the spectrogram is so
@@ -92,9 +92,7 @@ def moved(maps: torch.Tensor, seed: int = 0) -> torch.Tensor:
     return torch.stack([part.roll(shift, dims=(0, 1)) for part, shift in zip(maps, shifts, strict=True)])
 
 
-def faithfulness(
-    model: SpectrogramDetector, waveforms: torch.Tensor, maps: torch.Tensor, steps: int = 10, seed: int = 0
-) -> float:
+def faithfulness(model: SpectrogramDetector, waveforms: Tensor, maps: Tensor, steps: int = 10, seed: int = 0) -> float:
     """Area under the deletion curve of maps at random places minus that of the maps; above 0 is faithful: [-1, 1]."""
     at_random, by_map = (deletion_curve(model, waveforms, part, steps) for part in (moved(maps, seed), maps))
     return float(trapezoid(at_random - by_map, dx=1 / steps))
@@ -115,7 +113,7 @@ def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _prepare(model: SpectrogramDetector, waveforms: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
+def _prepare(model: SpectrogramDetector, waveforms: Tensor) -> tuple[nn.Module, Tensor]:
     """A copy of the back end in evaluation mode, and its input [B, 1, n_mels, frames].
 
     Raises ValueError for anything but a detector with one spectrogram.
@@ -130,11 +128,11 @@ def _prepare(model: SpectrogramDetector, waveforms: torch.Tensor) -> tuple[nn.Mo
     return copy.deepcopy(model.back_end).eval(), standardise(db, model.config.mean_subtraction)
 
 
-def _scorer(back_end: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+def _scorer(back_end: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda spectrogram: back_end(spectrogram).diff(dim=1).squeeze(1)  # fake - real: the logit of P(fake)
 
 
-def _grad_cam(model: SpectrogramDetector, waveforms: torch.Tensor) -> torch.Tensor:
+def _grad_cam(model: SpectrogramDetector, waveforms: Tensor) -> Tensor:
     captum, (back_end, spectrogram) = _captum(), _prepare(model, waveforms)
     with torch.enable_grad():
         spectrogram.requires_grad_()  # so that a model with frozen weights can be explained
@@ -144,13 +142,13 @@ def _grad_cam(model: SpectrogramDetector, waveforms: torch.Tensor) -> torch.Tens
 
 
 @torch.no_grad()
-def _last_maps(back_end: nn.Module, spectrogram: torch.Tensor) -> nn.Module:
+def _last_maps(back_end: nn.Module, spectrogram: Tensor) -> nn.Module:
     """The last module that returns maps [B, C, F, T] of more than one cell, with a convolution in it."""
     found = []
 
     def _note(module, _, output):
         convolves = any(isinstance(part, nn.Conv2d) for part in module.modules())
-        if convolves and isinstance(output, torch.Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
+        if convolves and isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
             found.append(module)
 
     hooks = [module.register_forward_hook(_note) for module in back_end.modules()]
@@ -171,7 +169,7 @@ def _band_starts(config: Config, bands: int) -> np.ndarray:
     return np.arange(bands) * config.n_mels // bands  # the first row of each
 
 
-def _occlude(model: SpectrogramDetector, waveforms: torch.Tensor, starts: np.ndarray) -> torch.Tensor:
+def _occlude(model: SpectrogramDetector, waveforms: Tensor, starts: np.ndarray) -> Tensor:
     back_end, spectrogram = _prepare(model, waveforms)
     rows = np.arange(spectrogram.shape[2])
     band = torch.from_numpy(np.searchsorted(starts, rows, side="right") - 1).to(spectrogram.device)
@@ -181,7 +179,7 @@ def _occlude(model: SpectrogramDetector, waveforms: torch.Tensor, starts: np.nda
 
 
 @torch.no_grad()
-def _delete(model: SpectrogramDetector, waveforms: torch.Tensor, maps: torch.Tensor, shares: np.ndarray):
+def _delete(model: SpectrogramDetector, waveforms: Tensor, maps: Tensor, shares: np.ndarray):
     back_end, spectrogram = _prepare(model, waveforms)
     if maps.shape != spectrogram[:, 0].shape:
         raise ValueError(f"maps {tuple(maps.shape)} do not fit spectrograms {tuple(spectrogram[:, 0].shape)}")

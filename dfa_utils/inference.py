@@ -16,6 +16,7 @@ from dfa_utils.models import fuse_for_scoring
 from dfa_utils.speech import SpeechCheck, reason_to_abstain
 from dfa_utils.windows import cut_windows, find_sounds, in_pieces
 
+PATHS = (str, os.PathLike)
 BATCH = 32  # windows that are scored at once
 PIECE_SECONDS = 120  # s; longer recordings are cut into windows piece by piece, so that memory does not grow with them
 
@@ -100,7 +101,7 @@ class Detector:
 
         Raises AudioError for what cannot be judged: unreadable, empty, not finite, or silent throughout.
         """
-        if isinstance(source, (str, os.PathLike)):
+        if isinstance(source, PATHS):
             [(_, result)] = self.predict_files(source)
         else:
             [(_, result)] = self.predict_recordings([("array", self._from_array(source, sample_rate))])
@@ -110,7 +111,7 @@ class Detector:
 
     def predict_files(self, paths, batch_size: int = BATCH) -> Iterator[tuple[str, Prediction | AudioError]]:
         """Judge one path or any number of them, in constant memory: (path, Prediction), or (path, AudioError)."""
-        paths = map(os.fspath, [paths] if isinstance(paths, (str, os.PathLike)) else paths)
+        paths = map(os.fspath, [paths] if isinstance(paths, PATHS) else paths)
         rate = self.model.config.sample_rate
         return self.predict_recordings(((path, stream_audio(path, rate)) for path in paths), batch_size)
 
@@ -150,13 +151,11 @@ class Detector:
         if isinstance(samples, torch.Tensor):  # NumPy does not have all of torch's types
             samples = samples.detach().cpu().float() if samples.is_floating_point() else samples.cpu()
         samples = np.asarray(samples)
-        wrong = ""
         if samples.ndim != 1 or not len(samples) or not np.issubdtype(samples.dtype, np.floating):
-            wrong = f"expected float samples [T] in [-1, 1], got {samples.dtype} {samples.shape}"
-        elif not np.abs(samples).max() < LARGEST:  # so that NaN is refused too
-            wrong = "holds samples that are NaN, infinite or absurdly large; look at how it was made"
-        if wrong:
-            raise AudioError(f"array: {wrong}", "samples")
+            wanted = "float samples [T] in [-1, 1]"
+            raise AudioError(f"array: expected {wanted}, got {samples.dtype} {samples.shape}", "samples")
+        if not np.abs(samples).max() < LARGEST:  # so that NaN is refused too
+            raise AudioError("array: holds NaN, infinite or absurd samples; look at how it was made", "samples")
         return resample_blocks([(samples.astype(np.float32), int(given))], rate)
 
     def _cut(self, recordings) -> Iterator[tuple["_Recording", np.ndarray | None]]:

@@ -22,19 +22,20 @@ from dfa_utils.support import find_entry
 LEAST_SPREAD = 1e-3  # of a cepstral coefficient over time, in units of `features.DB_UNIT`
 LEAST_SIZE = 32  # bands and frames; a vision model that halves its picture five times needs that many
 SAME_WINDOWS = ("sample_rate", "clip_seconds", "hop_seconds")  # settings that all members of an ensemble must share
-RETIRED = ("ast", "conformer", "wav2vec2", "hubert", "wavlm")  # models that older checkpoints may name
+RETIRED_MODELS = ("ast", "conformer", "wav2vec2", "hubert", "wavlm")  # which older checkpoints may name
+
+
+def _convolution(c_in: int, c_out: int, size: int, stride: int = 1) -> list[nn.Module]:
+    """Convolution, batch norm and ReLU: [B, C_in, F, T] -> [B, C_out, F/stride, T/stride], rounded up."""
+    convolution = nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
 
 
 class ConvBlock(nn.Sequential):
     """3x3 convolution, batch norm, ReLU, maximum over 2x2: [B, C_in, F, T] -> [B, C_out, F/2, T/2], rounded up."""
 
     def __init__(self, c_in: int, c_out: int):
-        super().__init__(
-            nn.Conv2d(c_in, c_out, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(c_out),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2, ceil_mode=True),
-        )
+        super().__init__(*_convolution(c_in, c_out, size=3), nn.MaxPool2d(2, ceil_mode=True))
 
 
 class CNN(nn.Module):
@@ -45,11 +46,7 @@ class CNN(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(1, config.channels[0], kernel_size=5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(config.channels[0]),
-            nn.ReLU(inplace=True),
-        )
+        self.stem = nn.Sequential(*_convolution(1, config.channels[0], size=5, stride=2))
         self.blocks = nn.Sequential(*(ConvBlock(c_in, c_out) for c_in, c_out in pairwise(config.channels)))
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(2 * config.channels[-1], 2)
@@ -211,7 +208,7 @@ def count_parameters(module: nn.Module) -> int:
 
 def _back_end(config: Config, pretrained: bool) -> nn.Module:
     """The network behind the spectrogram, by the config's name."""
-    if config.model in RETIRED:
+    if config.model in RETIRED_MODELS:
         raise ValueError(f"the model {config.model!r} has been removed; commit {LAST_READER} is the last that reads it")
     if config.model.startswith("timm:"):
         return Timm(config, pretrained)

@@ -90,10 +90,8 @@ def fit(config: Config, manifest: pd.DataFrame, folder=None) -> Run:
         optimizer = torch.optim.AdamW(detector.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         loader = make_loader(ClipDataset(manifest[manifest.split == "training"], config, train=True))
         batches = accelerator.prepare(loader)  # the share of this process
-        steps = config.epochs * len(batches)
-        schedule = OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=WARM_UP)
-        precision = "bf16" if _has_bf16(accelerator.device) else "fp32"
-        info = {"data": data, "processes": accelerator.num_processes, "precision": precision}
+        schedule = OneCycleLR(optimizer, config.learning_rate, config.epochs * len(batches), pct_start=WARM_UP)
+        info = {"data": data, "processes": accelerator.num_processes, "precision": _fast_precision(accelerator.device)}
         state = _State(run, accelerator, detector, *accelerator.prepare(detector, optimizer), schedule, info)
         state.resume()
         with progress_bar(total=config.epochs, initial=len(run.epochs), desc="training") as bar:
@@ -147,8 +145,7 @@ def validate(state: "_State", clips: pd.DataFrame) -> tuple[dict, dict]:
     That is the threshold of the EER, and a calibration and an uncertain band where the clips allow them.
     """
     detector = Detector(state.detector, {})
-    scored = score_clips(detector, clips)
-    labels, scores = scored.label.to_numpy(), scored.score.to_numpy()
+    labels, scores = score_clips(detector, clips)[["label", "score"]].to_numpy().T
     rate, threshold = metrics.eer(labels, scores)
     calibration = {"threshold": threshold}
     with suppress(ValueError):  # too few clips, or scores that do not rise with P(fake)
@@ -174,17 +171,17 @@ class _State:
 
         The next call of `fit` recovers from a kill between any two.
         """
-        run, detector = self.run, self.detector
+        run = self.run
         run.epochs.append(row)
         if self.accelerator.is_main_process:
             info, optimizer = self.info | calibration | row, self.optimizer.state_dict()
             if run.best == len(run.epochs) - 1:
-                save_checkpoint(run.folder / "best.safetensors", detector, info)
+                save_checkpoint(run.folder / "best.safetensors", self.detector, info)
             write_atomically(run.folder / "history.csv", run.history.to_csv(index=False).encode())
             info |= {"epochs": run.epochs, "groups": optimizer["param_groups"], "schedule": self.schedule.state_dict()}
             moments = optimizer["state"].items()
             tensors = {f"{TRAINING_STATE}{i}.{name}": x for i, each in moments for name, x in each.items()}
-            save_checkpoint(run.folder / "last.safetensors", detector, info, tensors)
+            save_checkpoint(run.folder / "last.safetensors", self.detector, info, tensors)
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
@@ -200,17 +197,15 @@ class _State:
         header, tensors = read_tensors(path)
         info = json.loads(header["info"])
         mine, theirs = asdict(self.detector.config) | self.info, info | asdict(Config.from_json(header["config"]))
-        other = [name for name in mine if mine[name] != theirs.get(name) and name != "precision"]
-        if other:
-            words = "give the same, or choose another folder"
-            raise ValueError(f"{folder}: holds a run with another {', '.join(other)}; {words}")
+        if other := [name for name in mine if mine[name] != theirs.get(name) and name != "precision"]:
+            cure = "give the same, or choose another folder"
+            raise ValueError(f"{folder}: holds a run with another {', '.join(other)}; {cure}")
         if theirs["precision"] != mine["precision"]:
-            self.info["precision"] = theirs["precision"]
-            warnings.warn(
-                f"{folder} was begun in {theirs['precision']} and continues in it, though this processor would use "
-                f"{mine['precision']}: epochs may take longer, and the last digits differ",
-                stacklevel=3,
+            begun = self.info["precision"] = theirs["precision"]
+            faster = (
+                f"though {mine['precision']} would be faster here; the last digits differ from those of one machine"
             )
+            warnings.warn(f"{folder} was begun in {begun} and continues in it, {faster}", stacklevel=3)
         try:
             restore(self.detector, tensors)
             moments = defaultdict(dict)
@@ -238,9 +233,8 @@ def _refuse_missing_classes(manifest: pd.DataFrame) -> None:
             raise ValueError(f"no {CLASSES[label]} clip for {split}; both splits need clips of both classes")
 
 
-def _has_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster here: on a GPU that has it, and on a processor with AMX; AVX-512 alone is no help."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+def _fast_precision(device: torch.device) -> str:
+    """ "bf16" on a GPU that has it and on a processor with AMX (AVX-512 alone does not help), else "fp32"."""
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return device.type == "cpu" and bool(able.get("amx_bf16"))
+    on_cpu, on_gpu = device.type == "cpu" and able.get("amx_bf16"), device.type == "cuda"
+    return "bf16" if on_cpu or (on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)) else "fp32"

@@ -124,23 +124,23 @@ def test_a_run_keeps_the_precision_it_began_with_and_says_so(tiny_config, tiny_m
         assert len(info["epochs"]) == epochs
         return info["precision"]
 
-    monkeypatch.setattr(train, "_has_bf16", lambda device: True)
+    monkeypatch.setattr(train, "_fast_precision", lambda device: "bf16")
     stop_after_one_epoch(tiny_config, tiny_manifest, tmp_path / "a")
     assert stored(1) == "bf16"
-    monkeypatch.setattr(train, "_has_bf16", lambda device: False)
+    monkeypatch.setattr(train, "_fast_precision", lambda device: "fp32")
     with pytest.warns(UserWarning, match="begun in bf16 and continues in it"):
         fit(tiny_config, tiny_manifest, tmp_path / "a")
     assert stored(3) == "bf16"
-    monkeypatch.setattr(train, "_has_bf16", lambda device: True)
+    monkeypatch.setattr(train, "_fast_precision", lambda device: "bf16")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(tiny_config, tiny_manifest, tmp_path / "a")
 
 
 def test_bf16_takes_a_processor_with_matrix_units(monkeypatch):
-    for able, expected in (({"avx512_bf16": True}, False), ({"avx512_bf16": True, "amx_bf16": True}, True)):
+    for able, expected in (({"avx512_bf16": True}, "fp32"), ({"avx512_bf16": True, "amx_bf16": True}, "bf16")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
-        assert train._has_bf16(torch.device("cpu")) == expected
+        assert train._fast_precision(torch.device("cpu")) == expected
 
 
 def test_a_finished_run_is_returned_as_it_is(run, tiny_config, tiny_manifest):
