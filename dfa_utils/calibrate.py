@@ -68,9 +68,10 @@ def uncertain_band(labels, scores, threshold: float, doubt: float = DOUBT) -> tu
 
     A new fake like these scores below `low` with a probability of at most `doubt`; a new real clip scores above `high`
     with the same. Of n fakes, `low` is the floor((n + 1) * doubt)-th from below (class-conditional conformal
-    prediction, Vovk 2012). This is the chance that a fake is called real, not that the answer "real" is wrong. Where
-    the classes are separated better than that, the band is empty: both bounds are the threshold. Raises ValueError for
-    a class with too few clips to promise anything: fewer than 1 / doubt - 1.
+    prediction, Vovk 2012); of 9 clips, the fewest that 10 % allow, it is the lowest. This is the chance that a fake is
+    called real, not that the answer "real" is wrong. Where the classes are separated better than that, the band is
+    empty: both bounds are the threshold. Raises ValueError for a class with fewer than 1 / doubt - 1 clips, which can
+    promise nothing.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
     fakes, reals = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])[::-1]

@@ -96,15 +96,16 @@ def fit(config: Config, manifest: pd.DataFrame, folder=None) -> Run:
         state.resume()
         with progress_bar(total=config.epochs, initial=len(run.epochs), desc="training") as bar:
             while not run.is_finished(config):
-                seed = config.seed * 1_000_003 + len(run.epochs)
+                epoch = len(run.epochs)
+                seed = config.seed * 1_000_003 + epoch
                 torch.manual_seed(seed)
                 generator.manual_seed(seed * 1_009 + accelerator.process_index)
-                set_epoch(loader, len(run.epochs))
-                row = {"epoch": len(run.epochs) + 1} | train_one_epoch(state, _augmented(batches, augment, generator))
+                set_epoch(loader, epoch)
+                trained = train_one_epoch(state, _augmented(batches, augment, generator))
                 settle_batch_norm(state, _augmented(islice(loader, NORM_BATCHES), augment, generator))
-                figures, calibration = validate(state, manifest[manifest.split == "validation"])
-                state.save(row | figures, calibration)
-                bar.set_postfix(loss=figures["loss"], eer=figures["eer"])
+                validated, calibration = validate(state, manifest[manifest.split == "validation"])
+                state.save({"epoch": epoch + 1, **trained, **validated}, calibration)
+                bar.set_postfix(loss=validated["loss"], eer=validated["eer"])
                 bar.update()
             bar.total = bar.n  # an early stop is no failure
     return run
@@ -140,23 +141,24 @@ def settle_batch_norm(state: "_State", batches: Iterable) -> None:
 
 
 def validate(state: "_State", clips: pd.DataFrame) -> tuple[dict, dict]:
-    """Score every clip as `Detector.predict` does: loss, accuracy at 0.5 and EER; and what the checkpoint's info gets.
+    """Score every clip as `Detector.predict` does: loss, accuracy at 0.5 and EER; and how to read these scores.
 
-    That is the threshold of the EER, and a calibration and an uncertain band where the clips allow them.
+    The latter goes into the checkpoint's info: the threshold of the EER, and where the clips allow it, a calibration
+    and an uncertain band.
     """
     detector = Detector(state.detector, {})
     labels, scores = score_clips(detector, clips)[["label", "score"]].to_numpy().T
     rate, threshold = metrics.eer(labels, scores)
     calibration = {"threshold": threshold}
-    with suppress(ValueError):  # too few clips, or scores that do not rise with P(fake)
+    with suppress(ValueError):  # too few clips, or fakes that do not score higher than real clips
         calibration = calibrated(detector, labels, scores)
-    row = {"loss": metrics.log_loss(labels, scores), "accuracy": metrics.accuracy(labels, scores), "eer": rate}
-    return row, calibration
+    loss, accuracy = metrics.log_loss(labels, scores), metrics.accuracy(labels, scores)
+    return {"loss": loss, "accuracy": accuracy, "eer": rate}, calibration
 
 
 @dataclass
 class _State:
-    """What training changes, with what each epoch leaves of it on disk."""
+    """What training changes, and how each epoch is saved and resumed."""
 
     run: Run
     accelerator: Accelerator
@@ -185,7 +187,7 @@ class _State:
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
-        """Continue after the last epoch that `save` wrote, if there is one.
+        """Continue after the last epoch that was saved, if there is one.
 
         Raises ValueError for a run with other settings, and CheckpointError for a damaged one.
         """
