@@ -29,14 +29,14 @@ class CheckpointError(ValueError):
 
 
 def runs_folder() -> Path:
-    """Where training runs go: $DFA_RUNS; else `runs` in the checkout around the current folder, or in the latter."""
+    """Where training runs go: $DFA_RUNS, or `runs` in the checkout around the current folder, or `runs` in that."""
     here = Path.cwd()
     home = next((p for p in [here, *here.parents] if (p / "dfa_utils" / "__init__.py").is_file()), here)
     return Path(os.environ.get("DFA_RUNS") or home / "runs")
 
 
 def save_checkpoint(path, model: nn.Module, info: dict, tensors: dict | None = None) -> None:
-    """Write model, config (of an ensemble all), `info` (what JSON can hold) and further `tensors` in one step."""
+    """Write model, config (of each member), `info` (what JSON can hold) and further `tensors` in one step."""
     header = {"format": str(FORMAT), "config": model.config.to_json(), "info": json.dumps(info)}
     if isinstance(model, Ensemble):
         header["members"] = json.dumps([config.to_json() for config in configs_of(model)])
@@ -140,9 +140,8 @@ def find_checkpoint(path) -> Path:
     """The checkpoint file that `path` stands for; CheckpointError, with the way to train one, if there is none."""
     path = Path(path)
     if path.suffix == ".onnx":
-        raise CheckpointError(
-            f"{path}: an exported detector; score files with python web/without_torch.py {path} FILES"
-        )
+        cure = f"score files with python web/without_torch.py {path} FILES"
+        raise CheckpointError(f"{path}: an exported detector; {cure}")
     if path.is_file():
         return path
     found = _newest_first([*path.glob("best.safetensors"), *path.glob("*/best.safetensors")])
