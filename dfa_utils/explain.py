@@ -2,9 +2,8 @@
 
 The network's input is explained: the standardised mel spectrogram. Removing a cell means setting it to the clip's mean,
 which is 0 there. The score to be explained is the logit of P(fake): values above 0 speak for fake, values below 0 for
-real. captum does the attribution; every function works on the model's own device, on a copy in evaluation mode, and
-returns tensors on the CPU. All of them take a detector that sees one spectrogram; they raise ValueError for any other,
-and ImportError without captum.
+real. Every function works on the model's own device, on a copy in evaluation mode, and returns tensors on the CPU. All
+of them take a detector that sees one spectrogram, and raise ValueError for any other.
 """
 
 import copy
@@ -16,6 +15,7 @@ import torch
 from scipy.integrate import trapezoid
 from scipy.stats import spearmanr
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from dfa_utils.config import Config
 from dfa_utils.features import band_corners, standardise
@@ -101,14 +101,6 @@ def faithfulness(model: SpectrogramDetector, waveforms: Tensor, maps: Tensor, st
 # ---- one batch
 
 
-def _captum():
-    try:
-        from captum import attr  # which takes two seconds to import
-    except ImportError as error:
-        raise ImportError("explanations need captum, which is not installed: pip install captum") from error
-    return attr
-
-
 def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
@@ -133,34 +125,24 @@ def _scorer(back_end: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def _grad_cam(model: SpectrogramDetector, waveforms: Tensor) -> Tensor:
-    captum, (back_end, spectrogram) = _captum(), _prepare(model, waveforms)
-    with torch.enable_grad():
-        spectrogram.requires_grad_()  # so that a model with frozen weights can be explained
-        cam = captum.LayerGradCam(_scorer(back_end), _last_maps(back_end, spectrogram))
-        maps = captum.LayerAttribution.interpolate(cam.attribute(spectrogram), spectrogram.shape[2:], "bilinear")
-    return maps.squeeze(1).detach().cpu()
-
-
-@torch.no_grad()
-def _last_maps(back_end: nn.Module, spectrogram: Tensor) -> nn.Module:
-    """The last module that returns maps [B, C, F, T] of more than one cell, with a convolution in it."""
-    found = []
+    back_end, spectrogram = _prepare(model, waveforms)
+    maps = []  # [B, C, F, T], of each module with a convolution in it that returns more than one cell
 
     def _note(module, _, output):
         convolves = any(isinstance(part, nn.Conv2d) for part in module.modules())
         if convolves and isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
-            found.append(module)
+            maps.append(output)
 
-    hooks = [module.register_forward_hook(_note) for module in back_end.modules()]
-    back_end(spectrogram[:1])
-    for hook in hooks:
-        hook.remove()
-    if not found:
-        name = type(back_end).__name__
-        raise ValueError(
-            f"{name} has no Conv2d that returns maps, so Grad-CAM cannot explain it; use occlusion_by_band"
-        )
-    return found[-1]
+    for module in back_end.modules():
+        module.register_forward_hook(_note)
+    with torch.enable_grad():
+        score = _scorer(back_end)(spectrogram.requires_grad_())  # [B]; a model with frozen weights has gradients too
+        if not maps:
+            name = type(back_end).__name__
+            raise ValueError(f"{name} has no Conv2d that returns maps; use occlusion_by_band instead of Grad-CAM")
+        weights = torch.autograd.grad(score.sum(), maps[-1])[0].mean(dim=(2, 3), keepdim=True)  # [B, C, 1, 1]
+    evidence = (weights * maps[-1]).sum(dim=1, keepdim=True)  # [B, 1, F, T]
+    return interpolate(evidence, spectrogram.shape[2:], mode="bilinear").squeeze(1).detach().cpu()
 
 
 def _band_starts(config: Config, bands: int) -> np.ndarray:
@@ -169,13 +151,12 @@ def _band_starts(config: Config, bands: int) -> np.ndarray:
     return np.arange(bands) * config.n_mels // bands  # the first row of each
 
 
+@torch.no_grad()
 def _occlude(model: SpectrogramDetector, waveforms: Tensor, starts: np.ndarray) -> Tensor:
     back_end, spectrogram = _prepare(model, waveforms)
-    rows = np.arange(spectrogram.shape[2])
-    band = torch.from_numpy(np.searchsorted(starts, rows, side="right") - 1).to(spectrogram.device)
-    mask = band[:, None].expand(spectrogram.shape[2:])[None, None]  # [1, 1, n_mels, frames]: the number of its band
-    falls = _captum().FeatureAblation(_scorer(back_end)).attribute(spectrogram, baselines=0, feature_mask=mask)
-    return falls[:, 0, starts, 0].cpu()  # [B, bands]: all cells of a band carry its fall
+    score, band = _scorer(back_end), np.searchsorted(starts, np.arange(spectrogram.shape[2]), side="right") - 1
+    kept = [torch.from_numpy(band != i).to(spectrogram.device)[:, None] for i in range(len(starts))]  # [n_mels, 1] each
+    return torch.stack([score(spectrogram) - score(spectrogram * rows) for rows in kept], dim=1).cpu()  # [B, bands]
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """Maps against theory, against networks whose reasons are known by construction, and the checks against cheats."""
 
-import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -283,10 +282,3 @@ def test_a_single_statistics_back_end_has_bands_but_no_maps():
     with pytest.raises(ValueError, match=r"CepstralStatistics has no Conv2d.*use occlusion_by_band"):
         explain.grad_cam(model, WAVES)
     assert explain.occlusion_by_band(model, WAVES).shape == (12, 8)
-
-
-def test_without_captum_the_error_says_how_to_get_it(trained, monkeypatch):
-    monkeypatch.setitem(sys.modules, "captum", None)
-    for function in (explain.grad_cam, explain.occlusion_by_band):
-        with pytest.raises(ImportError, match="pip install captum"):
-            function(trained, WAVES)
