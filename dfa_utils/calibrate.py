@@ -7,18 +7,16 @@ import math
 
 import numpy as np
 from scipy import special
-from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
 from dfa_utils import metrics
 from dfa_utils.inference import Detector
 
-DOUBT = 0.1  # share of fakes that may be called real, and of reals that may be called fake
+DOUBT = 0.1  # share of fakes that may be called real, and of real clips that may be called fake
 EDGE = 1e-6  # probabilities are clipped this far from 0 and 1, where the logit is infinite
 
 
 def calibrate(detector: Detector, labels, scores) -> Detector:
-    """The detector with calibrated scores, the threshold of the EER, and a band of "uncertain"; see `calibrated`."""
+    """The detector with calibrated scores, the threshold of the EER, and an uncertain band; see `calibrated`."""
     return Detector(detector.model, detector.info | calibrated(detector, labels, scores), detector.speech)
 
 
@@ -27,7 +25,7 @@ def calibrated(detector: Detector, labels, scores) -> dict:
 
     `scores` [N] are its own P(fake), one per recording, on clips that it was not trained on; they and the `labels` fix
     all three. A recording's mean logit is calibrated, not its windows' logits (see `Detector`), so length by itself
-    does not change the probability. Raises ValueError unless both classes are there, and as `uncertain_band` does.
+    does not change the probability. Raises ValueError as `fit_calibration` and `uncertain_band` do.
     """
     slope, offset = fit_calibration(labels, scores)
     before_slope, before_offset = detector.calibration
@@ -41,29 +39,39 @@ def calibrated(detector: Detector, labels, scores) -> dict:
 
 
 def fit_calibration(labels, scores) -> tuple[float, float]:
-    """Slope and offset that turn the logits of scores P(fake) [N] into calibrated ones, for as many reals as fakes.
+    """Slope and offset that turn the logits of scores P(fake) [N] into calibrated ones, for equally likely classes.
 
-    Logistic regression with classes of equal weight (Platt 1999; for detectors: Brümmer and du Preez 2006). Raises
-    ValueError unless both classes are there.
+    Logistic regression with classes of equal weight (Platt 1999; for detectors: Brümmer and du Preez 2006). Like Platt,
+    it takes the label of one of n clips of a class to be right with probability (n + 1) / (n + 2), not 1. So a few
+    clips do not make a detector sure, even where it separates them without an error. Raises ValueError unless both
+    classes are there, and where fakes do not score higher than real clips.
     """
-    metrics.eer(labels, scores)  # which checks labels and scores
-    fitted = LogisticRegression(C=np.inf, class_weight="balanced").fit(logit(scores)[:, None], np.asarray(labels))
+    from sklearn.linear_model import LogisticRegression  # which takes a second to import
+
+    labels, scores = metrics.checked(labels, scores, both=True)
+    n = np.bincount(labels)[labels]  # clips of each one's class
+    right, wrong = (n + 1) / (n + 2) / n, 1 / (n + 2) / n  # weights [N] of each label, and of its opposite
+    data = np.tile(logit(scores), 2)[:, None], np.concatenate([labels, 1 - labels]), np.concatenate([right, wrong])
+    fitted = LogisticRegression(C=np.inf).fit(*data)
+    if fitted.coef_[0, 0] <= 0:
+        raise ValueError("fakes do not score higher than real clips, so there is nothing to calibrate")
     return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
 
 
 def apply_calibration(scores, slope: float, offset: float) -> np.ndarray:
     """Scores P(fake) [N] after `slope` and `offset` on their logits."""
-    return expit(slope * logit(scores) + offset)
+    return special.expit(slope * logit(scores) + offset)
 
 
 def uncertain_band(labels, scores, threshold: float, doubt: float = DOUBT) -> tuple[float, float]:
     """The bounds (low, high) between which a score P(fake) says neither real nor fake, around the threshold.
 
-    A new fake like these scores below `low` with a probability of at most `doubt`; a new real scores above `high` with
-    the same. Of n fakes `low` is the floor((n + 1) * doubt)-th from below (class-conditional conformal prediction,
-    Vovk 2012). This is the chance that a fake is called real, not that a "real" is wrong. The band is empty, both
-    bounds being the threshold, where the classes are told apart better than that. Raises ValueError for a class with
-    too few clips to promise anything: fewer than 1 / doubt - 1.
+    A new fake like these scores below `low` with a probability of at most `doubt`; a new real clip scores above `high`
+    with the same. Of n fakes, `low` is the floor((n + 1) * doubt)-th from below (class-conditional conformal
+    prediction, Vovk 2012); of 9 clips, the fewest that 10 % allow, it is the lowest. This is the chance that a fake is
+    called real, not that the answer "real" is wrong. Where the classes are separated better than that, the band is
+    empty: both bounds are the threshold. Raises ValueError for a class with fewer than 1 / doubt - 1 clips, which can
+    promise nothing.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
     fakes, reals = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])[::-1]

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from dfa_utils.config import Config
+from dfa_utils.config import LAST_READER, Config
 from dfa_utils.models import Ensemble, build_model
 from dfa_utils.support import write_atomically
 
@@ -28,26 +29,27 @@ class CheckpointError(ValueError):
 
 
 def runs_folder() -> Path:
-    """Where training runs go: $DFA_RUNS; else `runs` in the checkout around the current folder, or in the latter."""
+    """Where training runs go: $DFA_RUNS, or `runs` in the checkout around the current folder, or `runs` in that."""
     here = Path.cwd()
     home = next((p for p in [here, *here.parents] if (p / "dfa_utils" / "__init__.py").is_file()), here)
     return Path(os.environ.get("DFA_RUNS") or home / "runs")
 
 
 def save_checkpoint(path, model: nn.Module, info: dict, tensors: dict | None = None) -> None:
-    """Write model, config (of an ensemble all), `info` (what JSON can hold) and further `tensors` atomically."""
-    learnt = {name: value.detach().cpu().contiguous() for name, value in learnt_tensors(model).items()}
+    """Write model, config (of each member), `info` (what JSON can hold) and further `tensors` in one step."""
     header = {"format": str(FORMAT), "config": model.config.to_json(), "info": json.dumps(info)}
     if isinstance(model, Ensemble):
         header["members"] = json.dumps([config.to_json() for config in configs_of(model)])
-    write_atomically(path, save(learnt | (tensors or {}), metadata=header))
+    everything = learnt_tensors(model) | (tensors or {})
+    content = {name: value.detach().cpu().contiguous() for name, value in everything.items()}
+    write_atomically(path, save(content, metadata=header))
 
 
 def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
     """Read a detector, in evaluation mode on `device`, and its `info`.
 
     `path` is a file, a run's folder (its best.safetensors) or a folder of runs (the newest). Raises CheckpointError,
-    and ImportError where the model needs a package that is not installed.
+    and ImportError if the model needs a package that is not installed.
     """
     file = find_checkpoint(path)
     header, tensors = read_tensors(file)
@@ -68,16 +70,22 @@ def check_info(info: dict) -> None:
     low, high = info.get("uncertain") or (0.0, 1.0)
     numbers = slope, offset, low, high, info.get("threshold", 0.5), info.get("limit", 0.0)
     if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers):
-        raise ValueError("calibration, threshold, limit and bounds of `uncertain` must be finite numbers")
+        raise ValueError("calibration, threshold, limit and the bounds of `uncertain` must be finite numbers")
     if low > high:
         raise ValueError(f"the bounds of `uncertain` must be in order, got {low} and {high}")
 
 
 def restore(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Put a checkpoint's tensors into a model made from its config; RuntimeError where they do not fit."""
+    """Put a checkpoint's tensors into a model made from its config.
+
+    Raises RuntimeError where they do not fit, and ValueError for an ensemble of older versions in which some members
+    only advised the others.
+    """
     learnt = {name: value for name, value in tensors.items() if not name.startswith(TRAINING_STATE)}
     computed = {name: value for name, value in model.state_dict().items() if COMPUTED in name}
     model.load_state_dict(computed | learnt)
+    if isinstance(model, Ensemble) and not model.leads.all():
+        raise ValueError(f"members that advise have been removed; commit {LAST_READER} is the last that reads them")
 
 
 def learnt_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -94,8 +102,8 @@ def fingerprint_of(model: nn.Module, figures: tuple) -> str:
     """12 hex digits that change with everything that a detector's score or verdict follows from, and nothing else.
 
     Hashed are the learnt tensors, the settings of every member that differ from their defaults, and the `figures`:
-    calibration, threshold and bounds of `uncertain`; not what is computed from settings, which differs in the last bit
-    between processors, and not the speech check.
+    calibration, threshold and bounds of `uncertain`. What is computed from settings is not, as it differs in the last
+    bit between processors; nor is the speech check.
     """
     digest = hashlib.sha256(repr(figures).encode())
     for config in configs_of(model):
@@ -119,14 +127,12 @@ def read_header(file: Path) -> dict[str, str]:
             header = content.metadata() or {}
         if not all(isinstance(json.loads(header[name]), dict) for name in ("config", "info")):
             raise ValueError("no settings in its header")
-        if int(header.get("format", 1)) > FORMAT:
-            raise CheckpointError(f"{file}: written by a newer version of dfa_utils; update the package")
-    except CheckpointError:
-        raise
+        version = int(header.get("format", 1))
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{file}: damaged, or not a checkpoint of dfa_utils ({error}); copy it again or choose another file"
-        ) from error
+        cure = "copy it again or choose another file"
+        raise CheckpointError(f"{file}: damaged, or not a checkpoint of dfa_utils ({error}); {cure}") from error
+    if version > FORMAT:
+        raise CheckpointError(f"{file}: written by a newer version of dfa_utils; update the package")
     return header
 
 
@@ -134,44 +140,32 @@ def find_checkpoint(path) -> Path:
     """The checkpoint file that `path` stands for; CheckpointError, with the way to train one, if there is none."""
     path = Path(path)
     if path.suffix == ".onnx":
-        raise CheckpointError(
-            f"{path}: an exported detector; judge with it by: python web/without_torch.py {path} FILES"
-        )
+        cure = f"score files with python web/without_torch.py {path} FILES"
+        raise CheckpointError(f"{path}: an exported detector; {cure}")
     if path.is_file():
         return path
-    found = [*path.glob("best.safetensors"), *path.glob("*/best.safetensors")]
+    found = _newest_first([*path.glob("best.safetensors"), *path.glob("*/best.safetensors")])
     if not found:
-        raise CheckpointError(
-            f"{path}: no checkpoint there. Train one: python -m dfa_utils train --data ROOT, or run "
-            "notebooks/03_train_cnn.ipynb; then give its folder. Without a checkpoint, the released detector is used"
-        )
-    return max(found, key=lambda file: file.stat().st_mtime_ns)
+        cure = "train one (python -m dfa_utils train --data ROOT, or notebook 03) and give its folder"
+        raise CheckpointError(f"{path}: no checkpoint there; {cure}, or give none to use the released detector")
+    return found[0]
 
 
 def newest_run(data: str, model: str = "cnn", folder=None) -> Path | None:
     """The newest run, finished or not, of this kind of model on the data with this fingerprint, or None."""
-    found = [path for path in Path(folder or runs_folder()).glob("*/best.safetensors") if _is_of(path, data, model)]
-    return max(found, key=lambda p: p.stat().st_mtime_ns).parent if found else None
+    for path in _newest_first(Path(folder or runs_folder()).glob("*/best.safetensors")):
+        try:
+            header = read_header(path)
+        except CheckpointError as error:
+            log.warning("skipped: %s", error)
+            continue
+        if json.loads(header["info"]).get("data") == data and json.loads(header["config"]).get("model") == model:
+            return path.parent
+    return None
 
 
-def flatten_state(state: dict) -> tuple[dict[str, torch.Tensor], list]:
-    """An optimizer's state as named tensors, and its settings as what JSON can hold."""
-    tensors = {
-        f"{TRAINING_STATE}{i}.{k}": v.cpu().contiguous().clone()
-        for i, s in state["state"].items()
-        for k, v in s.items()
-    }
-    return tensors, state["param_groups"]
-
-
-def unflatten_state(tensors: dict[str, torch.Tensor], groups: list) -> dict:
-    """The inverse of `flatten_state`, from all tensors of a checkpoint."""
-    state: dict[int, dict] = {}
-    for name, value in tensors.items():
-        if name.startswith(TRAINING_STATE):
-            index, key = name.removeprefix(TRAINING_STATE).split(".")
-            state.setdefault(int(index), {})[key] = value
-    return {"state": state, "param_groups": groups}
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
 def _build(header: dict[str, str]) -> nn.Module:
@@ -180,12 +174,3 @@ def _build(header: dict[str, str]) -> nn.Module:
         configs = [Config.from_json(text) for text in json.loads(header["members"])]
         return Ensemble([build_model(config=config, pretrained=False) for config in configs])
     return build_model(config=Config.from_json(header["config"]), pretrained=False)
-
-
-def _is_of(path: Path, data: str, model: str) -> bool:
-    try:
-        header = read_header(path)
-    except CheckpointError as error:
-        log.warning("skipped: %s", error)
-        return False
-    return json.loads(header["info"]).get("data") == data and json.loads(header["config"]).get("model") == model

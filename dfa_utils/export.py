@@ -17,7 +17,7 @@ from torch.onnx import OnnxExporterError
 
 from dfa_utils.features import LogMel, normalise_waveform
 from dfa_utils.inference import Detector
-from dfa_utils.models import CepstralStatistics, fuse_for_scoring
+from dfa_utils.models import fuse_for_scoring
 from dfa_utils.support import write_atomically
 
 FORMAT = 1  # of the metadata; counts up when an older reader cannot use them any more
@@ -30,32 +30,24 @@ def export_onnx(detector: Detector, path) -> Path:
     """Write the detector and its `SpeechCheck` as a graph, in one step; returns the path.
 
     Input: waveform [B, T] float32. Outputs: score [B], P(fake) of each waveform; logit [B], its calibrated logit;
-    measures [B, 3], as `speech.SpeechCheck` gives them. The metadata "dfa_utils" are a JSON object: how to
-    cut recordings into waveforms, threshold, bounds of `uncertain`, the limit of "no speech", the detector's
-    fingerprint, the licence. Raises ImportError with the cure without the package `onnx`, ValueError for a detector
-    without a check, one that was exported already, and a path that does not end in .onnx.
+    measures [B, 3], as `speech.SpeechCheck` gives them. The metadata "dfa_utils" are a JSON object: how to cut
+    recordings into waveforms, threshold, uncertain band, the limit of "no speech", the detector's fingerprint, the
+    licence. Raises ImportError with the cure without the package `onnx`, and ValueError for a detector without a
+    SpeechCheck, for a model that ONNX cannot express, and for a path that does not end in .onnx.
     """
     try:
         import onnx
     except ImportError as error:
         raise ImportError("to write an .onnx file, install onnx: pip install onnx") from error
     if detector.speech is None:
-        raise ValueError("a detector is exported with its SpeechCheck: give one to Detector(model, info, speech)")
+        raise ValueError("a detector is exported with its SpeechCheck; give it one: Detector(model, info, speech)")
     path, config = Path(path), detector.model.config
     if path.suffix != ".onnx":
-        raise ValueError(f"{path}: the file's name must end in .onnx, by which it is known when it is loaded")
+        raise ValueError(f"{path}: the file's name must end in .onnx")
     model = onnx.load_from_string(_traced(Graph(detector).eval(), config.clip_samples))
-    figures = {
-        "format": FORMAT,
-        "sample_rate": config.sample_rate,
-        "clip_samples": config.clip_samples,
-        "hop_samples": config.hop_samples,
-        "threshold": detector.threshold,
-        "uncertain": detector.uncertain_band,
-        "limit": detector.speech.limit,
-        "fingerprint": detector.fingerprint,
-        "licence": LICENCE,
-    }
+    figures = {name: getattr(config, name) for name in ("sample_rate", "clip_samples", "hop_samples")}
+    figures |= {"format": FORMAT, "fingerprint": detector.fingerprint, "licence": LICENCE}
+    figures |= {"threshold": detector.threshold, "uncertain": detector.uncertain_band, "limit": detector.speech.limit}
     onnx.helper.set_model_props(model, {"dfa_utils": json.dumps(figures)})
     write_atomically(path, model.SerializeToString())
     return path
@@ -67,11 +59,11 @@ def _traced(graph: nn.Module, samples: int) -> bytes:
     file = io.BytesIO()
     options = {"input_names": ["waveform"], "output_names": list(OUTPUTS), "dynamic_axes": dynamic}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter: what it takes for constant is constant here
+        warnings.simplefilter("ignore")  # the exporter names values that it takes as constant; they are
         try:
             torch.onnx.export(graph, (torch.randn(2, samples),), file, opset_version=OPSET, dynamo=False, **options)
         except OnnxExporterError as error:
-            raise ValueError(f"ONNX lacks what this model does: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"ONNX cannot express this model: {str(error).splitlines()[0]}") from error
     return file.getvalue()
 
 
@@ -86,9 +78,8 @@ class Graph(nn.Module):
             for name, part in list(module.named_children()):
                 if isinstance(part, LogMel):
                     setattr(module, name, ConvolutionalLogMel(part))
-        for part in self.modules():
-            if isinstance(part, CepstralStatistics):
-                part.normalise = Standardise(part.normalise)
+                elif isinstance(part, nn.BatchNorm1d) and not part.affine:
+                    setattr(module, name, Standardise(part))
 
     def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         logits = self.model(waveform)  # [B, 2]
@@ -97,7 +88,7 @@ class Graph(nn.Module):
 
 
 class ConvolutionalLogMel(nn.Module):
-    """A `LogMel` whose spectra are computed by convolution, an operator that every runtime has; same shapes, same dB.
+    """A `LogMel` that computes its spectra by convolution, an operator that every runtime has; same shapes, same dB.
 
     Only the frequency bins that some band uses are computed.
     """
@@ -123,7 +114,7 @@ class ConvolutionalLogMel(nn.Module):
 
 
 class Standardise(nn.Module):
-    """A BatchNorm1d without weights in evaluation mode, for inputs [B, C] whose C the exporter cannot tell."""
+    """A BatchNorm1d without weights, in evaluation mode, for inputs [B, C] whose C the exporter cannot infer."""
 
     def __init__(self, norm: nn.BatchNorm1d):
         super().__init__()

@@ -11,11 +11,12 @@ import torch
 from scipy.special import expit
 
 from dfa_utils.audio import HIGHEST_RATE, LOUDEST_SAMPLE, LOWEST_RATE, AudioError, resample_blocks, stream_audio
-from dfa_utils.checkpoint import RELEASED, CheckpointError, fingerprint_of, load_checkpoint
+from dfa_utils.checkpoint import RELEASED, fingerprint_of, load_checkpoint
 from dfa_utils.models import fuse_for_scoring
 from dfa_utils.speech import SpeechCheck, reason_to_abstain
 from dfa_utils.windows import cut_windows, find_sounds, in_pieces
 
+PATHS = (str, os.PathLike)
 BATCH = 32  # windows that are scored at once
 PIECE_SECONDS = 120  # s; longer recordings are cut into windows piece by piece, so that memory does not grow with them
 
@@ -48,17 +49,14 @@ class Prediction:
         return "fake" if self.score >= self.threshold else "real"
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.label} ({self.reason or self._comparison()}, {self.seconds:.2f} s)"
-
-    def _comparison(self) -> str:
-        """The score, and the bound that decided."""
-        below, above = self.uncertain_band or (self.threshold, self.threshold)
-        if self.label == "uncertain":
-            return f"score {self.score:.4f} is between {below:.4f} and {above:.4f}, where errors are frequent"
-        word = " threshold" if self.uncertain_band is None else ""
-        return f"score {self.score:.4f} " + (
-            f">={word} {above:.4f}" if self.label == "fake" else f"<{word} {below:.4f}"
-        )
+        low, high = self.uncertain_band or (self.threshold, self.threshold)
+        score, word = f"score {self.score:.4f}", "" if self.uncertain_band else " threshold"
+        words = {
+            "real": f"{score} <{word} {low:.4f}",
+            "fake": f"{score} >={word} {high:.4f}",
+            "uncertain": self.reason or f"{score} is between {low:.4f} and {high:.4f}, where errors are frequent",
+        }
+        return f"{self.path}: {self.label} ({words[self.label]}, {self.seconds:.2f} s)"
 
     __repr__ = __str__  # not the scores of all windows
 
@@ -87,16 +85,11 @@ class Detector:
 
     @classmethod
     def load(cls, path=None, device: str = "cpu") -> "Detector":
-        """Load a checkpoint file, a run's folder or the newest of a folder of runs; None: the weights of the package.
+        """Load a checkpoint file, a run's folder or the newest of a folder of runs; None: the released detector.
 
-        With it comes the package's `SpeechCheck`, unless the detector has another sample rate. Raises CheckpointError
+        The package's `SpeechCheck` comes with it, unless the detector has another sample rate. Raises CheckpointError
         that says how to train a detector, or what is wrong with the file.
         """
-        if path is None and not RELEASED.exists():
-            raise CheckpointError(
-                "this version ships no weights. Train a detector (python -m dfa_utils train --data ROOT, or "
-                "notebooks/03_train_cnn.ipynb) and give its folder: Detector.load(FOLDER), or --checkpoint FOLDER"
-            )
         model, info = load_checkpoint(RELEASED if path is None else path, device)
         speech = SpeechCheck.load().to(device)
         detector = cls(model, info, speech if model.config.sample_rate == speech.config.sample_rate else None)
@@ -108,20 +101,19 @@ class Detector:
 
         Raises AudioError for what cannot be judged: unreadable, empty, not finite, or silent throughout.
         """
-        if isinstance(source, (str, os.PathLike)):
-            results = self.predict_files(source)
+        if isinstance(source, PATHS):
+            [(_, result)] = self.predict_files(source)
         else:
-            results = self.predict_recordings([("array", self._from_array(source, sample_rate))])
-        (_, result), *_ = results
+            [(_, result)] = self.predict_recordings([("array", self._from_array(source, sample_rate))])
         if isinstance(result, AudioError):
             raise result
         return result
 
     def predict_files(self, paths, batch_size: int = BATCH) -> Iterator[tuple[str, Prediction | AudioError]]:
         """Judge one path or any number of them, in constant memory: (path, Prediction), or (path, AudioError)."""
-        paths = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+        paths = map(os.fspath, [paths] if isinstance(paths, PATHS) else paths)
         rate = self.model.config.sample_rate
-        return self.predict_recordings(((str(path), stream_audio(path, rate)) for path in paths), batch_size)
+        return self.predict_recordings(((path, stream_audio(path, rate)) for path in paths), batch_size)
 
     def predict_recordings(
         self, recordings: Iterable[tuple[str, Iterable]], batch_size: int = BATCH
@@ -133,14 +125,14 @@ class Detector:
         AudioError), and the others continue.
         """
         batch, ended = [], deque()
-        for recording, start, window in self._cut(recordings):
+        for recording, window in self._cut(recordings):
             if window is None:
                 ended.append(recording)
             else:
-                batch.append((recording, start, window))
+                batch.append((recording, window))
             if len(batch) == batch_size or len(ended) > batch_size:
                 self._score(batch)
-            while ended and not ended[0].pending:
+            while ended and len(ended[0].logits) == len(ended[0].starts):
                 yield self._finish(ended.popleft())
         self._score(batch)
         yield from map(self._finish, ended)
@@ -151,26 +143,23 @@ class Detector:
         return fingerprint_of(self.model, (self.calibration, self.threshold, self.uncertain_band))
 
     def _from_array(self, samples, sample_rate: int | None) -> Iterator[np.ndarray]:
-        if isinstance(samples, torch.Tensor):  # NumPy does not know all kinds of floats
-            samples = samples.detach().cpu().float() if samples.is_floating_point() else samples.cpu()
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or not len(samples) or not np.issubdtype(samples.dtype, np.floating):
-            raise AudioError(
-                f"array: expected float samples [T] in [-1, 1], got {samples.dtype} {samples.shape}", "samples"
-            )
-        if not np.abs(samples).max() < LOUDEST_SAMPLE:  # so that NaN is refused too
-            raise AudioError(
-                "array: holds samples that are NaN, infinite or absurd; look at how it was made", "samples"
-            )
         rate = self.model.config.sample_rate
         given = rate if sample_rate is None else sample_rate
         if not LOWEST_RATE <= given <= HIGHEST_RATE or given != int(given):
             wanted = f"a whole number from {LOWEST_RATE} to {HIGHEST_RATE} Hz"
             raise AudioError(f"array: a sample rate is {wanted}, got {given}", "rate")
+        if isinstance(samples, torch.Tensor):  # NumPy does not have all of torch's types
+            samples = samples.detach().cpu().float() if samples.is_floating_point() else samples.cpu()
+        samples = np.asarray(samples)
+        if samples.ndim != 1 or not len(samples) or not np.issubdtype(samples.dtype, np.floating):
+            wanted = "float samples [T] in [-1, 1]"
+            raise AudioError(f"array: expected {wanted}, got {samples.dtype} {samples.shape}", "samples")
+        if not np.abs(samples).max() < LOUDEST_SAMPLE:  # so that NaN is refused too
+            raise AudioError("array: holds NaN, infinite or absurd samples; look at how it was made", "samples")
         return resample_blocks([(samples.astype(np.float32), int(given))], rate)
 
-    def _cut(self, recordings):
-        """(recording, start, window [clip_samples]) of all; (recording, None, None) where one has ended."""
+    def _cut(self, recordings) -> Iterator[tuple["_Recording", np.ndarray | None]]:
+        """The windows [clip_samples] of all recordings, each with its recording; None where one has ended."""
         config = self.model.config
         for name, blocks in recordings:
             recording = _Recording(name)
@@ -179,42 +168,40 @@ class Detector:
                     sounds = find_sounds(piece, config.clip_samples)
                     recording.sounding += sum(end - start for start, end in sounds)
                     for start, window in cut_windows(piece, sounds, config.clip_samples, config.hop_samples):
-                        recording.pending += 1
-                        yield recording, recording.samples + start, window
+                        recording.starts.append(recording.samples + start)
+                        yield recording, window
                     recording.samples += len(piece)
             except AudioError as error:
                 recording.error = error.with_traceback(None)  # which would keep the samples
-            yield recording, None, None
+            yield recording, None
 
     @torch.inference_mode()
-    def _score(self, batch: list) -> None:
-        """Note the logit of P(fake) and the speech measures of each (recording, start, window), and empty the batch."""
+    def _score(self, batch: list[tuple["_Recording", np.ndarray]]) -> None:
+        """Note the logit of P(fake) and the speech measures of each window, and empty the batch."""
         if not batch:
             return
-        windows = torch.from_numpy(np.stack([window for *_, window in batch]))  # [B, clip_samples]
+        windows = torch.from_numpy(np.stack([window for _, window in batch]))  # [B, clip_samples]
         windows = windows.to(next(self._network.parameters()).device)
         logits = self._network(windows).diff(dim=1).squeeze(1).tolist()
         measures = self.speech(windows).tolist() if self.speech else [[]] * len(batch)
-        for (recording, start, _), logit, measured in zip(batch, logits, measures, strict=True):
-            recording.pending -= 1
-            recording.windows.append((start, logit))
+        for (recording, _), logit, measured in zip(batch, logits, measures, strict=True):
+            recording.logits.append(logit)
             recording.measures.append(measured)
         batch.clear()
 
     def _finish(self, recording: "_Recording") -> tuple[str, Prediction | AudioError]:
-        name, rate = recording.name, self.model.config.sample_rate
+        name, rate, reason = recording.name, self.model.config.sample_rate, ""
+        starts, logits = np.array(recording.starts), np.array(recording.logits)  # [N], [N]
         if recording.error:
             return name, recording.error
-        if not recording.windows:
+        if not len(logits):
             return name, AudioError(f"{name}: silent throughout, so there is nothing to judge; leave it out", "silent")
-        starts, logits = np.array(recording.windows).T  # [N], [N]
         if not np.isfinite(logits).all():
             return name, AudioError(f"{name}: gives no finite score; look for NaN or absurd samples in it", "samples")
-        slope, offset = self.calibration
-        score, scores = float(expit(slope * logits.mean() + offset)), expit(slope * logits + offset)
-        reason = ""
         if self.speech:
             reason = reason_to_abstain(recording.measures, self.speech.limit, recording.sounding / rate)
+        slope, offset = self.calibration
+        score, scores = float(expit(slope * logits.mean() + offset)), expit(slope * logits + offset)
         seconds, times = recording.samples / rate, starts / rate
         return name, Prediction(name, score, self.threshold, seconds, times, scores, self.uncertain_band, reason)
 
@@ -226,7 +213,7 @@ class _Recording:
     name: str
     samples: int = 0
     sounding: int = 0  # samples from the first to the last of each sound
-    pending: int = 0  # windows that wait for their logit
-    windows: list[tuple[int, float]] = field(default_factory=list)  # (start in samples, logit of P(fake))
-    measures: list[list[float]] = field(default_factory=list)  # what the `SpeechCheck` says of each window
+    starts: list[int] = field(default_factory=list)  # first sample of each window
+    logits: list[float] = field(default_factory=list)  # of P(fake), of each window that has been scored
+    measures: list[list[float]] = field(default_factory=list)  # of the `SpeechCheck`, likewise
     error: AudioError | None = None

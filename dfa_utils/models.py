@@ -20,36 +20,33 @@ from dfa_utils.features import LogMel, SpecAugment, standardise
 from dfa_utils.support import find_entry
 
 LEAST_SPREAD = 1e-3  # of a cepstral coefficient over time, in units of `features.DB_UNIT`
-LEAST_SIZE = 32  # bands and frames; a vision model that halves its picture five times needs as many
-SAME_WINDOWS = ("sample_rate", "clip_seconds", "hop_seconds")  # settings that the members of an ensemble must share
-RETIRED = ("ast", "conformer", "wav2vec2", "hubert", "wavlm")  # models that older checkpoints may name
+LEAST_SIZE = 32  # bands and frames; a vision model that halves its picture five times needs that many
+SAME_WINDOWS = ("sample_rate", "clip_seconds", "hop_seconds")  # settings that all members of an ensemble must share
+RETIRED_MODELS = ("ast", "conformer", "wav2vec2", "hubert", "wavlm")  # which older checkpoints may name
+
+
+def _convolution(c_in: int, c_out: int, size: int, stride: int = 1) -> list[nn.Module]:
+    """Convolution, batch norm and ReLU: [B, C_in, F, T] -> [B, C_out, F/stride, T/stride], rounded up."""
+    convolution = nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
 
 
 class ConvBlock(nn.Sequential):
     """3x3 convolution, batch norm, ReLU, maximum over 2x2: [B, C_in, F, T] -> [B, C_out, F/2, T/2], rounded up."""
 
     def __init__(self, c_in: int, c_out: int):
-        super().__init__(
-            nn.Conv2d(c_in, c_out, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(c_out),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2, ceil_mode=True),
-        )
+        super().__init__(*_convolution(c_in, c_out, size=3), nn.MaxPool2d(2, ceil_mode=True))
 
 
 class CNN(nn.Module):
     """Spectrogram [B, 1, n_mels, frames] -> logits [B, 2] (real, fake), for any number of frames.
 
-    The first convolution already strides by 2 in both directions, which quarters the cost of all that follows.
+    The first convolution strides by 2 in both directions, which quarters the cost of all later layers.
     """
 
     def __init__(self, config: Config):
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(1, config.channels[0], kernel_size=5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(config.channels[0]),
-            nn.ReLU(inplace=True),
-        )
+        self.stem = nn.Sequential(*_convolution(1, config.channels[0], size=5, stride=2))
         self.blocks = nn.Sequential(*(ConvBlock(c_in, c_out) for c_in, c_out in pairwise(config.channels)))
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(2 * config.channels[-1], 2)
@@ -65,10 +62,10 @@ class CNN(nn.Module):
 class CepstralStatistics(nn.Module):
     """Spectrograms [B, 1, n_mels, frames], one or more -> logits [B, 2] (real, fake), from the spread of their cepstra.
 
-    The logarithms of the standard deviations over time of all cepstral coefficients and of their first and second
-    differences (over linear bands: LFCC, as in the baselines of ASVspoof) go through one hidden layer. Their order in
-    time is lost, and with it most of what could be memorised. Spectrograms with short and long windows see different
-    things, so several tell more than one.
+    It pools the standard deviation over time of the cepstral coefficients and of their first and second differences
+    (over linear bands: LFCC, as in the baselines of ASVspoof), and feeds the logarithms to one hidden layer. Their
+    order in time is lost, and with it most of what could be memorised. Spectrograms with short and with long windows
+    show different things, so several tell more than one.
     """
 
     def __init__(self, config: Config):
@@ -92,16 +89,16 @@ class CepstralStatistics(nn.Module):
 
     def _spread(self, i: int, spectrogram: torch.Tensor) -> torch.Tensor:
         cepstrum = self.get_buffer(f"cosines{i}") @ spectrogram.squeeze(1)  # [B, n_mels, frames]
-        moving = [cepstrum, _differences(cepstrum)]
-        moving.append(_differences(moving[1]))
-        return torch.cat([_deviation(x) for x in moving], dim=1).clamp_min(LEAST_SPREAD).log()
+        slope = _differences(cepstrum)
+        spread = torch.cat([_deviation(x) for x in (cepstrum, slope, _differences(slope))], dim=1)
+        return spread.clamp_min(LEAST_SPREAD).log()  # [B, 3 * n_mels]
 
 
 class Timm(nn.Module):
     """Spectrogram [B, 1, n_mels, frames] -> logits [B, 2] (real, fake), by a vision model of timm: "timm:NAME".
 
-    Any number of frames. `config.pretrained` names a .safetensors file of weights to start from. Raises ImportError
-    without timm, and ValueError for a name that timm does not have or a file that is not there.
+    It takes any number of frames. `config.pretrained` names a .safetensors file of weights to start from. Raises
+    ImportError without timm, and ValueError for a name that timm does not have or a file that is not there.
     """
 
     def __init__(self, config: Config, pretrained: bool = True):
@@ -117,9 +114,9 @@ class Timm(nn.Module):
         options = {"in_chans": 1, "num_classes": 2, "drop_rate": config.dropout}
         if pretrained and config.pretrained:
             options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": _weights_of(config.pretrained, name)}}
-        try:  # a vision transformer learns one embedding per position, and can interpolate them
-            frames = 1 + config.clip_samples // config.hop_length
-            flexible = {"img_size": (config.n_mels, frames), "dynamic_img_size": True, "dynamic_img_pad": True}
+        size = config.n_mels, 1 + config.clip_samples // config.hop_length
+        try:  # a vision transformer learns one positional embedding per patch, and can interpolate them
+            flexible = {"img_size": size, "dynamic_img_size": True, "dynamic_img_pad": True}
             self.network = timm.create_model(name, **options, **flexible)
         except TypeError:  # other models take any size as they are
             self.network = timm.create_model(name, **options)
@@ -135,8 +132,8 @@ BACK_ENDS = {"cnn": CNN, "statistics": CepstralStatistics}
 class SpectrogramDetector(nn.Module):
     """Front end and back end in one: waveform [B, T] at config.sample_rate Hz -> logits [B, 2] (real, fake).
 
-    The weights are stored channels last, as convolutions on a processor prefer: twice as fast. Raises ValueError for a
-    back end that cannot take the config's number of spectrograms. `pretrained`: see `build_model`.
+    The weights are stored channels last, which makes convolutions on a CPU twice as fast. Raises ValueError for a back
+    end that cannot take the config's number of spectrograms. `pretrained`: see `build_model`.
     """
 
     def __init__(self, config: Config, pretrained: bool = True):
@@ -162,15 +159,15 @@ class SpectrogramDetector(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """Waveforms [B, T] -> logits [B, 2] (real, fake): the mean over several `SpectrogramDetector`s of the fake logit.
+    """Waveforms [B, T] -> logits [B, 2] (real, fake), whose difference is the mean of the members' differences.
 
-    `config` is the first member's. Raises ValueError for members that cut recordings into different windows.
+    `config` is that of the first member. Raises ValueError for members that cut recordings into different windows.
     """
 
     def __init__(self, members: Sequence[nn.Module]):
         super().__init__()
         self.members, self.config = nn.ModuleList(members), members[0].config
-        self.register_buffer("leads", torch.tensor([True] * len(members)))  # in the released file and its fingerprint
+        self.register_buffer("leads", torch.tensor([True] * len(members)))  # part of the released fingerprint
         if len({tuple(getattr(member.config, name) for name in SAME_WINDOWS) for member in members}) > 1:
             raise ValueError(f"the members of an ensemble must agree in {', '.join(SAME_WINDOWS)}")
 
@@ -194,8 +191,8 @@ def build_model(name: str | None = None, config: Config | None = None, pretraine
     """A fresh detector by the name of its back end (None: the config's), seeded by config.seed.
 
     Names are those of BACK_ENDS, and "timm:NAME" for the vision models of timm. `pretrained=False` ignores the weights
-    that `config.pretrained` names, for a checkpoint that replaces them all. Raises ValueError that lists the known
-    names; ImportError for a missing package.
+    that `config.pretrained` names, as a checkpoint replaces them all. Raises ValueError that lists the known names, and
+    ImportError for a missing package.
     """
     config = config or Config()
     config = replace(config, model=name or config.model)
@@ -211,7 +208,7 @@ def count_parameters(module: nn.Module) -> int:
 
 def _back_end(config: Config, pretrained: bool) -> nn.Module:
     """The network behind the spectrogram, by the config's name."""
-    if config.model in RETIRED:
+    if config.model in RETIRED_MODELS:
         raise ValueError(f"the model {config.model!r} has been removed; commit {LAST_READER} is the last that reads it")
     if config.model.startswith("timm:"):
         return Timm(config, pretrained)

@@ -1,7 +1,7 @@
 """Whether a recording holds what the detector was made for: enough speech, with more than a telephone's bandwidth.
 
-The score of music, noise or half a word means nothing. So every window is measured besides being scored, and where
-speech is missing the verdict is "uncertain", with the reason in words.
+The score of music, noise or half a word means nothing. So every window is measured as well as scored, and if speech is
+missing, the verdict is "uncertain", with the reason in words.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from dfa_utils.models import SpectrogramDetector, fuse_for_scoring
 SPEECH_CHECK = RELEASED.with_name("speech.safetensors")
 LEAST_SECONDS = 0.5  # of sound
 LEAST_SHARE = 0.25  # of the windows must hold speech
-FAINT = 30.0  # dB; what is this far below the loudest tenth of a second counts as a pause
+FAINT = 30.0  # dB; a frame that is this far below the loudest tenth of a second counts as a pause
 PAUSE = 0.2  # s; a shorter pause counts as sound
-HIGH = 5_200.0  # Hz; a recording at 8 kHz has nothing from here on, also where resampling left mirror images
+HIGH = 5_200.0  # Hz; a recording made at 8 kHz has nothing above, not even the mirror images that resampling leaves
 NOTHING = -73.0  # dB, relative to a window's loudest point; below it there is no sound
 
 
 def reason_to_abstain(measures: Sequence[Sequence[float]], limit: float, seconds: float) -> str:
-    """Why a recording should not be judged; empty where nothing speaks against it.
+    """Why a recording should not be judged, in words; "" if nothing speaks against it.
 
-    `measures` [N, 3] are those of its windows, by a `SpeechCheck`; from the logit `limit` on, a window holds no speech;
-    `seconds` is the duration of its sounds.
+    `measures` [N, 3] are those of its N windows, by a `SpeechCheck`. From the logit `limit` on, a window holds no
+    speech. `seconds` is the duration of the recording's sounds.
     """
     unlike, sounding, high = np.array(measures).T
     if sounding.mean() * seconds < LEAST_SECONDS:
@@ -43,16 +43,17 @@ def reason_to_abstain(measures: Sequence[Sequence[float]], limit: float, seconds
 class SpeechCheck(nn.Module):
     """Measures windows [B, T] at config.sample_rate Hz for `reason_to_abstain`: [B, 3].
 
-    The columns: the logit of "no speech", from a small CNN that `research.speech_check` trains; the share of the window
-    that sounds, short pauses included, in [0, 1]; the level in dB of its loudest tenth of a second above HIGH, relative
-    to the window's loudest point. From the logit `limit` on, a window holds no speech.
+    The columns are the logit of "no speech", from a small CNN; the share of the window that sounds, short pauses
+    included, in [0, 1]; and the level in dB of its loudest tenth of a second above HIGH, relative to the window's
+    loudest point. From the logit `limit` on, a window holds no speech.
     """
 
     def __init__(self, model: SpectrogramDetector, limit: float):
         super().__init__()
         self.model, self.config, self.limit = fuse_for_scoring(model), model.config, limit
         frames_per_second = model.config.sample_rate / model.config.hop_length
-        self.tenth, self.reach = round(0.1 * frames_per_second), round(PAUSE * frames_per_second / 2)
+        reach = round(PAUSE * frames_per_second / 2)
+        self.tenth, self.around = round(0.1 * frames_per_second), (2 * reach + 1, 1, reach)  # kernel, stride, padding
         self.first_high = int((model.front_end.hertz < HIGH).sum())
 
     @classmethod
@@ -69,13 +70,12 @@ class SpeechCheck(nn.Module):
         return torch.stack([logits[:, 1] - logits[:, 0], self._sounding(spectrogram), self._high(spectrogram)], dim=1)
 
     def _sounding(self, spectrogram: torch.Tensor) -> torch.Tensor:
-        """Share of the frames [B] that are no pause."""
+        """Share of the frames [B] that are not in a pause."""
         power = torch.pow(10.0, spectrogram / 10).mean(dim=2)  # [B, 1, frames]
         loudest = self._tenths(power).amax(dim=2, keepdim=True)
         sounds = (power > loudest * 10 ** (-FAINT / 10)).to(power.dtype)
-        around = {"kernel_size": 2 * self.reach + 1, "stride": 1, "padding": self.reach}
-        filled = max_pool1d(sounds, **around)
-        return 1 - max_pool1d(1 - filled, **around).mean(dim=(1, 2))
+        filled = max_pool1d(sounds, *self.around)  # short pauses are; its inverse is widened again
+        return 1 - max_pool1d(1 - filled, *self.around).mean(dim=(1, 2))
 
     def _high(self, spectrogram: torch.Tensor) -> torch.Tensor:
         """Level [B] in dB of the loudest tenth of a second above HIGH, against the loudest point."""
@@ -83,5 +83,5 @@ class SpeechCheck(nn.Module):
         return self._tenths(level).amax(dim=(1, 2)) - spectrogram.amax(dim=(1, 2, 3))
 
     def _tenths(self, level: torch.Tensor) -> torch.Tensor:
-        """Mean over each tenth of a second of [B, 1, frames]; over all of it, if it is shorter."""
+        """Mean over each tenth of a second of [B, 1, frames]; over all of a shorter one."""
         return avg_pool1d(level, min(self.tenth, level.shape[2]), stride=1)

@@ -1,17 +1,19 @@
 """The training loop: accelerate for the device and the processes, a state on disk after every epoch, exact resume.
 
-Order, crops and dropout follow from (seed, epoch) alone, so a killed run continues as if nothing had happened: on a CPU
-to the last bit, on a GPU up to the order in which its kernels add.
+Order, crops, augmentation and dropout follow from (seed, epoch) alone, so a run that was killed continues as if nothing
+had happened: on a CPU to the last bit, on a GPU up to the order in which its kernels add.
 """
 
 import json
 import math
 import warnings
-from dataclasses import dataclass, field
-from itertools import islice
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from itertools import islice, product
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
@@ -19,45 +21,35 @@ from accelerate.utils import broadcast
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import update_bn
-from torch.utils.data import DataLoader
 
 from dfa_utils import metrics
 from dfa_utils.augment import Augmentation
 from dfa_utils.calibrate import calibrated
-from dfa_utils.checkpoint import (
-    CheckpointError,
-    flatten_state,
-    read_tensors,
-    restore,
-    runs_folder,
-    save_checkpoint,
-    unflatten_state,
-)
+from dfa_utils.checkpoint import TRAINING_STATE, CheckpointError, read_tensors, restore, runs_folder, save_checkpoint
 from dfa_utils.config import Config
 from dfa_utils.dataset import ClipDataset, fingerprint, make_loader, set_epoch
 from dfa_utils.display import run_html
 from dfa_utils.evaluation import score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.layouts import CLASSES
-from dfa_utils.models import build_model
+from dfa_utils.models import SpectrogramDetector, build_model
 from dfa_utils.support import progress_bar, write_atomically
 
 MAX_GRAD_NORM = 1.0  # longer gradients are clipped to this length
-CALIBRATABLE = 9  # validation clips per class; fewer cannot promise that errors stay below 10 %
 WARM_UP = 0.3  # share of the steps in which the learning rate rises
-NORM_BATCHES = 10  # training batches of which batch norm's averages are taken after each epoch
+NORM_BATCHES = 10  # training batches that batch norm's statistics are computed from after each epoch
 
 
 @dataclass(repr=False)
 class Run:
-    """A training run: its folder (best.safetensors, last.safetensors, history.csv) and one dict an epoch."""
+    """A training run: its folder (best.safetensors, last.safetensors, history.csv) and one dict per epoch."""
 
     folder: Path
     epochs: list[dict] = field(default_factory=list)
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row an epoch: train_loss and train_accuracy (while training), loss, accuracy, eer (validation)."""
+        """One row per epoch: train_loss and train_accuracy (while training), loss, accuracy, eer (validation)."""
         return pd.DataFrame(self.epochs)
 
     @property
@@ -65,9 +57,13 @@ class Run:
         """Index of the epoch with the lowest validation loss; on few clips the EER would move in coarse steps."""
         return min(range(len(self.epochs)), key=lambda i: self.epochs[i]["loss"])
 
-    def write_history(self) -> None:
-        """Write history.csv in one step."""
-        write_atomically(self.folder / "history.csv", self.history.to_csv(index=False).encode())
+    def is_finished(self, config: Config) -> bool:
+        """Whether all epochs are done, or the last `patience` of them brought no improvement.
+
+        Patience begins when the learning rate is past its peak: on the way there the loss may well rise for a while.
+        """
+        done, risen = len(self.epochs), int(WARM_UP * config.epochs)
+        return done >= config.epochs or (done > 0 and done - 1 - max(self.best, risen) >= config.patience)
 
     def __repr__(self) -> str:
         return f"Run({self.folder.name}, {len(self.epochs)} epochs)"
@@ -75,50 +71,53 @@ class Run:
     def _repr_html_(self) -> str:
         return run_html(self.folder, self.epochs, self.best if self.epochs else 0)
 
-    def is_finished(self, config: Config) -> bool:
-        """Whether all epochs are done, or the last `patience` of them brought nothing better.
-
-        Patience begins when the learning rate is past its peak: on the way there the loss may well rise for a while.
-        """
-        done, risen = len(self.epochs), int(WARM_UP * config.epochs)
-        return done >= config.epochs or (done > 0 and done - 1 - max(self.best, risen) >= config.patience)
-
 
 def fit(config: Config, manifest: pd.DataFrame, folder=None) -> Run:
-    """Train a detector on the training split, watch it on the validation split, calibrate it there, return the run.
+    """Train a detector on the training split, watch and calibrate it on the validation split, and return the run.
 
     A run that was stopped continues where it was; a finished one is returned as it is. `folder` defaults to one named
-    after model, data and settings below `runs_folder()`. Batches of training waveforms are augmented as
-    `config.augment` says. The best checkpoint gets a calibration and a band of "uncertain" from the validation scores,
-    where that has at least 9 clips of each class (`calibrate`). Raises ValueError for a split without one of the
-    classes, if the folder holds a run with other settings, other data or another number of processes, and if the loss
-    becomes NaN or infinite.
+    after model, data and settings below `runs_folder()`. Training batches are augmented as `config.augment` says. The
+    checkpoint gets a calibration and an uncertain band if validation has at least 9 clips of each class (see
+    `calibrate`). Raises ValueError for a split without one of the classes, if the folder holds a run with other
+    settings, other data or another number of processes, and if the loss becomes NaN or infinite.
     """
     _refuse_missing_classes(manifest)
-    data = fingerprint(manifest)
-    folder = Path(folder or runs_folder() / f"{config.model.replace(':', '-')}-{data}-{config.digest}")
+    accelerator, data = Accelerator(), fingerprint(manifest)
+    run = Run(Path(folder or runs_folder() / f"{config.model.replace(':', '-')}-{data}-{config.digest}"))
+    augment, generator = Augmentation(config.augment, config.sample_rate), torch.Generator(accelerator.device)
     with torch.random.fork_rng():
-        state = _begin(config, manifest, Run(folder), data)
-        with progress_bar(total=config.epochs, initial=len(state.run.epochs), desc="training") as bar:
-            while not state.run.is_finished(config):
-                state.seed_epoch()
-                row = {"epoch": len(state.run.epochs) + 1, **train_one_epoch(state)}
-                settle_batch_norm(state)
-                row |= validate(state)
-                state.save(row)
-                bar.set_postfix(loss=row["loss"], eer=row["eer"])
+        detector = build_model(config=config)
+        optimizer = torch.optim.AdamW(detector.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        loader = make_loader(ClipDataset(manifest[manifest.split == "training"], config, train=True))
+        batches = accelerator.prepare(loader)  # the share of this process
+        schedule = OneCycleLR(optimizer, config.learning_rate, config.epochs * len(batches), pct_start=WARM_UP)
+        info = {"data": data, "processes": accelerator.num_processes, "precision": _fast_precision(accelerator.device)}
+        state = _State(run, accelerator, detector, *accelerator.prepare(detector, optimizer), schedule, info)
+        state.resume()
+        with progress_bar(total=config.epochs, initial=len(run.epochs), desc="training") as bar:
+            while not run.is_finished(config):
+                epoch = len(run.epochs)
+                seed = config.seed * 1_000_003 + epoch
+                torch.manual_seed(seed)
+                generator.manual_seed(seed * 1_009 + accelerator.process_index)
+                set_epoch(loader, epoch)
+                trained = train_one_epoch(state, _augmented(batches, augment, generator))
+                settle_batch_norm(state, _augmented(islice(loader, NORM_BATCHES), augment, generator))
+                validated, calibration = validate(state, manifest[manifest.split == "validation"])
+                state.save({"epoch": epoch + 1, **trained, **validated}, calibration)
+                bar.set_postfix(loss=validated["loss"], eer=validated["eer"])
                 bar.update()
             bar.total = bar.n  # an early stop is no failure
-    return state.run
+    return run
 
 
-def train_one_epoch(state: "_State") -> dict:
-    """One pass over the training split; its mean loss and its accuracy, in training mode."""
+def train_one_epoch(state: "_State", batches: Iterable) -> dict:
+    """One pass over batches of (waveforms [B, T], labels [B]); their mean loss and accuracy, in training mode."""
     accelerator, results = state.accelerator, []
     state.model.train()
-    for waveforms, labels in state.batches:
-        with torch.autocast(waveforms.device.type, torch.bfloat16, enabled=state.precision == "bf16"):
-            logits = state.model(state.augment(waveforms, state.generator)).float()  # [B, 2]
+    for waveforms, labels in batches:
+        with torch.autocast(waveforms.device.type, torch.bfloat16, enabled=state.info["precision"] == "bf16"):
+            logits = state.model(waveforms).float()  # [B, 2]
         accelerator.backward(cross_entropy(logits, labels))
         accelerator.clip_grad_norm_(state.model.parameters(), MAX_GRAD_NORM)
         state.optimizer.step()
@@ -132,149 +131,112 @@ def train_one_epoch(state: "_State") -> dict:
     return {"train_loss": loss, "train_accuracy": (logits.argmax(dim=1) == labels).float().mean().item()}
 
 
-def settle_batch_norm(state: "_State") -> None:
+def settle_batch_norm(state: "_State", batches: Iterable) -> None:
     """Recompute batch norm's statistics with the weights as they are now (Wu and Johnson 2021, "precise BN").
 
     Its running averages lag behind the weights while the learning rate is high, so validation would fluctuate.
     """
-    batches, device = islice(state.loader, NORM_BATCHES), state.accelerator.device
-    clips = (state.augment(waveforms.to(device), state.generator) for waveforms, _ in batches)
-    update_bn(clips, state.unwrapped)
+    update_bn(batches, state.detector)
+    broadcast(list(state.detector.buffers()))  # each process augments in its own way
 
 
-def validate(state: "_State") -> dict:
-    """Score every validation clip as `Detector.predict` does; loss, accuracy at 0.5, EER. The threshold is kept."""
-    broadcast(list(state.unwrapped.buffers()))  # batch norm's running means, which differ between processes
-    scored = score_clips(Detector(state.unwrapped, {}), state.validation)
-    labels, scores = scored.label.to_numpy(), scored.score.to_numpy()
-    rate, state.info["threshold"] = metrics.eer(labels, scores)
-    if min(np.bincount(labels)) >= CALIBRATABLE:
-        state.info |= calibrated(Detector(state.unwrapped, {}), labels, scores)
-    return {"loss": metrics.log_loss(labels, scores), "accuracy": metrics.accuracy(labels, scores), "eer": rate}
+def validate(state: "_State", clips: pd.DataFrame) -> tuple[dict, dict]:
+    """Score every clip as `Detector.predict` does: loss, accuracy at 0.5 and EER; and how to read these scores.
+
+    The latter goes into the checkpoint's info: the threshold of the EER, and where the clips allow it, a calibration
+    and an uncertain band.
+    """
+    detector = Detector(state.detector, {})
+    labels, scores = score_clips(detector, clips)[["label", "score"]].to_numpy().T
+    rate, threshold = metrics.eer(labels, scores)
+    calibration = {"threshold": threshold}
+    with suppress(ValueError):  # too few clips, or fakes that do not score higher than real clips
+        calibration = calibrated(detector, labels, scores)
+    loss, accuracy = metrics.log_loss(labels, scores), metrics.accuracy(labels, scores)
+    return {"loss": loss, "accuracy": accuracy, "eer": rate}, calibration
 
 
 @dataclass
 class _State:
-    """All that a run needs from one epoch to the next, and that is written after each."""
+    """What training changes, and how each epoch is saved and resumed."""
 
-    config: Config
     run: Run
-    validation: pd.DataFrame
     accelerator: Accelerator
-    augment: Augmentation
-    generator: torch.Generator  # of the augmentation
-    loader: DataLoader
-    batches: DataLoader  # the same, for this process's share of them
-    model: torch.nn.Module
+    detector: SpectrogramDetector
+    model: torch.nn.Module  # the detector, as accelerate wraps it
     optimizer: torch.optim.Optimizer
     schedule: OneCycleLR
-    precision: str  # "bf16" or "fp32"; a run keeps the one it began with
-    info: dict  # fingerprint of the data, threshold, calibration: what goes into the checkpoint
+    info: dict  # fingerprint of the data, number of processes, precision ("bf16" or "fp32"): the same in all epochs
 
-    @property
-    def unwrapped(self) -> torch.nn.Module:
-        """The detector itself, without what accelerate wraps around it."""
-        return self.accelerator.unwrap_model(self.model)
-
-    def seed_epoch(self) -> None:
-        """Order, crops, augmentation and dropout of the coming epoch follow from (seed, epoch) alone."""
-        epoch = len(self.run.epochs)
-        seed = self.config.seed * 1_000_003 + epoch
-        torch.manual_seed(seed)
-        self.generator.manual_seed(seed * 1_009 + self.accelerator.process_index)
-        set_epoch(self.loader, epoch)
-
-    def save(self, row: dict) -> None:
-        """First the best checkpoint, then the state to resume from, then the table.
+    def save(self, row: dict, calibration: dict) -> None:
+        """Write the best checkpoint, then the table, then the state to resume from.
 
         The next call of `fit` recovers from a kill between any two.
         """
         run = self.run
         run.epochs.append(row)
         if self.accelerator.is_main_process:
-            info = {**self.info, "precision": self.precision, **row}
+            info, optimizer = self.info | calibration | row, self.optimizer.state_dict()
             if run.best == len(run.epochs) - 1:
-                save_checkpoint(run.folder / "best.safetensors", self.unwrapped, info)
-            tensors, groups = flatten_state(self.optimizer.state_dict())
-            info |= {"epochs": run.epochs, "groups": groups, "schedule": self.schedule.state_dict()}
-            info["processes"] = self.accelerator.num_processes
-            save_checkpoint(run.folder / "last.safetensors", self.unwrapped, info, tensors)
-            run.write_history()
+                save_checkpoint(run.folder / "best.safetensors", self.detector, info)
+            write_atomically(run.folder / "history.csv", run.history.to_csv(index=False).encode())
+            info |= {"epochs": run.epochs, "groups": optimizer["param_groups"], "schedule": self.schedule.state_dict()}
+            moments = optimizer["state"].items()
+            tensors = {f"{TRAINING_STATE}{i}.{name}": x for i, each in moments for name, x in each.items()}
+            save_checkpoint(run.folder / "last.safetensors", self.detector, info, tensors)
         self.accelerator.wait_for_everyone()
 
-    def resume(self, path: Path) -> None:
-        """Continue the run whose state is at `path`; ValueError for another run, CheckpointError for a damaged one."""
+    def resume(self) -> None:
+        """Continue after the last epoch that was saved, if there is one.
+
+        Raises ValueError for a run with other settings, and CheckpointError for a damaged one.
+        """
+        folder, path = self.run.folder, self.run.folder / "last.safetensors"
+        if not path.exists():
+            return
+        if not (folder / "best.safetensors").exists():
+            raise CheckpointError(f"{folder}: best.safetensors is gone; delete the folder and train again")
         header, tensors = read_tensors(path)
         info = json.loads(header["info"])
-        theirs = json.loads(header["config"]) | {name: info.get(name) for name in ("data", "processes")}
-        mine = json.loads(self.config.to_json())
-        mine |= {"data": self.info["data"], "processes": self.accelerator.num_processes}
-        if other := [name for name in mine if mine[name] != theirs.get(name)]:
-            raise ValueError(
-                f"{path.parent}: holds a run with another {', '.join(other)}; give the same, or choose another folder"
+        mine, theirs = asdict(self.detector.config) | self.info, info | asdict(Config.from_json(header["config"]))
+        if other := [name for name in mine if mine[name] != theirs.get(name) and name != "precision"]:
+            cure = "give the same, or choose another folder"
+            raise ValueError(f"{folder}: holds a run with another {', '.join(other)}; {cure}")
+        if theirs["precision"] != mine["precision"]:
+            begun = self.info["precision"] = theirs["precision"]
+            faster = (
+                f"though {mine['precision']} would be faster here; the last digits differ from those of one machine"
             )
-        if info.get("precision", self.precision) != self.precision:
-            warnings.warn(
-                f"{path.parent} was begun in {info['precision']} and continues in it, though this processor would use "
-                f"{self.precision}: epochs may take longer, and the last digits differ from those of one machine",
-                stacklevel=4,
-            )
-            self.precision = info["precision"]
+            warnings.warn(f"{folder} was begun in {begun} and continues in it, {faster}", stacklevel=3)
         try:
-            restore(self.unwrapped, tensors)
-            self.optimizer.load_state_dict(unflatten_state(tensors, info["groups"]))
+            restore(self.detector, tensors)
+            moments = defaultdict(dict)
+            for name, value in tensors.items():
+                if name.startswith(TRAINING_STATE):
+                    _, i, key = name.split(".")
+                    moments[int(i)][key] = value
+            self.optimizer.load_state_dict({"state": moments, "param_groups": info["groups"]})
             self.schedule.load_state_dict(info["schedule"])
-            self.run.epochs = info["epochs"]
+            self.run.epochs += info["epochs"]
         except (RuntimeError, KeyError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise CheckpointError(
-                f"{path}: cannot be continued ({reason}); delete {path.parent} and train again"
-            ) from error
-        if self.accelerator.is_main_process:
-            self.run.write_history()
+            raise CheckpointError(f"{path}: cannot be continued ({reason}); delete {folder} and train again") from error
 
 
-def _begin(config: Config, manifest: pd.DataFrame, run: Run, data: str) -> _State:
-    """The state before the first epoch; or, of a run that was stopped, after its last one."""
-    accelerator = Accelerator()
-    loader = make_loader(ClipDataset(manifest[manifest.split == "training"], config, train=True))
-    optimizer_of = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-    model = build_model(config=config)
-    optimizer = torch.optim.AdamW(model.parameters(), **optimizer_of)
-    model, prepared, batches = accelerator.prepare(model, optimizer, loader)
-    steps = config.epochs * len(batches)
-    state = _State(
-        config=config,
-        run=run,
-        validation=manifest[manifest.split == "validation"],
-        accelerator=accelerator,
-        augment=Augmentation(config.augment, config.sample_rate),
-        generator=torch.Generator(accelerator.device),
-        loader=loader,
-        batches=batches,
-        model=model,
-        optimizer=prepared,
-        schedule=OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=WARM_UP),
-        precision="bf16" if _has_bf16(accelerator.device) else "fp32",
-        info={"data": data},
-    )
-    if (run.folder / "last.safetensors").exists():
-        if not (run.folder / "best.safetensors").exists():
-            raise CheckpointError(f"{run.folder}: best.safetensors is gone; delete the folder and train again")
-        state.resume(run.folder / "last.safetensors")
-    return state
+def _augmented(batches: Iterable, augment: Augmentation, generator: torch.Generator) -> Iterator[tuple]:
+    """The batches of (waveforms, labels) on the generator's device, the waveforms augmented."""
+    for waveforms, labels in batches:
+        yield augment(waveforms.to(generator.device), generator), labels.to(generator.device)
 
 
 def _refuse_missing_classes(manifest: pd.DataFrame) -> None:
-    for split in ("training", "validation"):
-        for label, name in enumerate(CLASSES):
-            if not ((manifest.split == split) & (manifest.label == label)).any():
-                raise ValueError(f"the {split} split holds no {name} clip; training needs both classes in both splits")
+    for split, label in product(("training", "validation"), (0, 1)):
+        if not ((manifest.split == split) & (manifest.label == label)).any():
+            raise ValueError(f"no {CLASSES[label]} clip for {split}; both splits need clips of both classes")
 
 
-def _has_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster here: on a GPU that has it, and on a processor with AMX; AVX-512 alone is no help."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+def _fast_precision(device: torch.device) -> str:
+    """ "bf16" on a GPU that has it and on a processor with AMX (AVX-512 alone does not help), else "fp32"."""
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return device.type == "cpu" and bool(able.get("amx_bf16"))
+    on_cpu, on_gpu = device.type == "cpu" and able.get("amx_bf16"), device.type == "cuda"
+    return "bf16" if on_cpu or (on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)) else "fp32"

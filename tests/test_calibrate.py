@@ -41,6 +41,21 @@ def test_one_class_cannot_be_calibrated():
         calibrate.fit_calibration([1, 1], [0.2, 0.3])
 
 
+def test_scores_that_fall_with_the_chance_of_fake_are_not_turned_round():
+    labels, scores = draw()
+    with pytest.raises(ValueError, match="fakes do not score higher"):
+        calibrate.fit_calibration(labels, 1 - scores)
+
+
+@pytest.mark.parametrize("n", [9, 24, 400])
+def test_few_clips_make_no_detector_sure_however_well_it_separates_them(n):
+    """Where all clips of a class score alike, P(fake) becomes (n + 1) / (n + 2), as in Laplace's rule of succession."""
+    labels = np.repeat([0, 1], n)
+    scores = calibrate.apply_calibration(0.01 + 0.98 * labels, *calibrate.fit_calibration(labels, 0.01 + 0.98 * labels))
+    assert scores[-1] == pytest.approx((n + 1) / (n + 2), abs=1e-3)
+    assert scores[0] == pytest.approx(1 / (n + 2), abs=1e-3)
+
+
 @pytest.mark.parametrize(("count", "doubt"), [(9, None), (30, None), (49, 0.02), (100, 0.2)])
 def test_beyond_the_band_a_new_clip_is_misled_as_seldom_as_promised(count, doubt):
     """Conformal prediction: over many draws the share is at most `doubt`, and not less than one clip of n below it."""
@@ -63,7 +78,7 @@ def test_too_few_clips_can_promise_nothing():
         calibrate.uncertain_band(labels, scores, 0.5)
 
 
-def test_where_the_classes_lie_apart_nothing_is_uncertain():
+def test_where_the_classes_are_separated_nothing_is_uncertain():
     labels, scores = np.array([0] * 20 + [1] * 20), np.linspace(0, 1, 40)
     assert calibrate.uncertain_band(labels, scores, 0.5) == (0.5, 0.5)
 
@@ -88,7 +103,9 @@ def recording(logits, size=320):
 
 
 def judged(detector, recordings):
-    return np.array([result.score for _, result in detector.judge(("r", [samples]) for samples in recordings)])
+    return np.array(
+        [result.score for _, result in detector.predict_recordings(("r", [samples]) for samples in recordings)]
+    )
 
 
 @pytest.mark.parametrize("windows", [1, 4, 30])
@@ -112,14 +129,14 @@ def test_one_recording_is_calibrated_once_whatever_its_length(windows):
 
 
 def test_the_calibrated_detector_gives_the_calibrated_scores_again_and_again():
-    rng, detector = np.random.default_rng(0), Detector(Reader(), {"note": "kept"})
-    recordings, labels = [recording(row) for row in rng.normal(0, 1, (60, 3))], np.arange(60) % 2
+    rng, detector, labels = np.random.default_rng(0), Detector(Reader(), {"note": "kept"}), np.arange(60) % 2
+    recordings = [recording(row) for row in rng.normal(0.5 * labels[:, None], 1, (60, 3))]
     scores = judged(detector, recordings)
     once = calibrate.calibrate(detector, labels, scores)
     expected = calibrate.apply_calibration(scores, *calibrate.fit_calibration(labels, scores))
     assert judged(once, recordings) == pytest.approx(expected, abs=1e-6)
     assert once.threshold == pytest.approx(metrics.eer(labels, expected)[1])
-    assert once.uncertain[0] <= once.threshold <= once.uncertain[1]
+    assert once.uncertain_band[0] <= once.threshold <= once.uncertain_band[1]
     assert once.info["note"] == "kept"
     assert judged(detector, recordings) == pytest.approx(scores)
     twice = calibrate.calibrate(once, labels, judged(once, recordings))

@@ -14,8 +14,8 @@ from dfa_utils.checkpoint import (
     CheckpointError,
     find_checkpoint,
     load_checkpoint,
+    read_header,
     read_tensors,
-    round_to_half,
     runs_folder,
     save_checkpoint,
 )
@@ -48,7 +48,7 @@ def test_a_folder_of_runs_gives_the_newest(saved, tmp_path, tiny_config):
     assert find_checkpoint(tmp_path).parent.name == "later"
 
 
-def test_runs_lie_where_the_environment_says_and_else_below_the_current_folder(tmp_path, monkeypatch):
+def test_runs_are_where_the_environment_says_and_else_below_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for named, folder in (("", tmp_path / "runs"), (str(tmp_path / "mine"), tmp_path / "mine")):
         monkeypatch.setenv("DFA_RUNS", named)
@@ -89,25 +89,13 @@ def test_a_header_that_says_nothing_is_named(saved, header):
 
 
 def test_an_ensemble_comes_back_whole(tmp_path, tiny_config):
-    other = replace(tiny_config, scale="linear", seed=5)
-    model = Ensemble([build_model(config=config) for config in (tiny_config, other)], [False, True]).eval()
+    other = replace(tiny_config, frequency_scale="linear", seed=5)
+    model = Ensemble([build_model(config=config) for config in (tiny_config, other)]).eval()
     save_checkpoint(tmp_path / "both.safetensors", model, {"uncertain": [0.2, 0.6]})
     loaded, info = load_checkpoint(tmp_path / "both.safetensors")
     waves = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
     assert torch.equal(loaded(waves), model(waves))
     assert info == {"uncertain": [0.2, 0.6]}
-
-
-def test_a_compact_file_is_half_as_large_and_loses_nothing(tmp_path, tiny_config):
-    model = Ensemble([build_model(config=tiny_config)]).eval()
-    save_checkpoint(tmp_path / "whole.safetensors", model, {}, compact=True)  # nothing of it is rounded
-    waves = torch.randn(2, 16_000)
-    assert torch.equal(load_checkpoint(tmp_path / "whole.safetensors")[0](waves), model(waves))
-    round_to_half(model.members[0])
-    save_checkpoint(tmp_path / "half.safetensors", model, {}, compact=True)
-    loaded = load_checkpoint(tmp_path / "half.safetensors")[0]
-    assert torch.equal(loaded(waves), model(waves))
-    assert not any(value.dtype == torch.float32 for value in read_tensors(tmp_path / "half.safetensors")[1].values())
 
 
 def test_only_what_was_learnt_is_stored(saved):
@@ -170,8 +158,96 @@ def test_figures_that_make_no_sense_are_refused(tmp_path, tiny_config, info):
         Detector.load(tmp_path / "a.safetensors")
 
 
-def test_an_ensemble_of_nobody_is_refused(saved):
+def test_an_ensemble_without_members_is_refused(saved):
     header, tensors = read_tensors(saved[0] / "best.safetensors")
     save_file(tensors, saved[0] / "none.safetensors", header | {"members": "[]"})
-    with pytest.raises(CheckpointError, match=r"none\.safetensors: config and weights do not fit"):
+    with pytest.raises(CheckpointError, match=r"none\.safetensors: cannot be used by this version"):
         load_checkpoint(saved[0] / "none.safetensors")
+
+
+# What checkpoints of commit 7e0fb69 say beside today's settings, and what they call some of these
+RETIRED = {"top_db": 80.0, "db_scale": 20.0, "gradient_norm": 1.0, "layer_decay": 1.0, "accumulate": 1}
+RETIRED |= {"recompute": False, "frozen_layers": 0, "width": 144, "depth": 4, "heads": 4}
+FORMER = {"frequency_scale": "scale", "mean_subtraction": "centre", "extra_spectrograms": "views"}
+FORMER |= {"pretrained": "borrowed"}
+
+
+def rewrite_as_old(path, changes=None, version="1"):
+    """Give a checkpoint the header that the commit would have written, with `changes` in its settings."""
+    header, tensors = read_tensors(path)
+
+    def old(text):
+        settings = {FORMER.get(name, name): value for name, value in json.loads(text).items()}
+        return json.dumps(settings | RETIRED | (changes or {}))
+
+    header["config"] = old(header["config"])
+    if "members" in header:
+        header["members"] = json.dumps([old(text) for text in json.loads(header["members"])])
+    del header["format"]
+    save_file(tensors, path, metadata=header | ({"format": version} if version else {}))
+
+
+@pytest.fixture
+def models(tiny_config):
+    """A detector of each kind that the commit could write and that is still read."""
+    settings = {"mean_subtraction": "band", "frequency_scale": "linear", "mask_bands": 4}
+    statistics = replace(tiny_config, model="statistics", extra_spectrograms=((128, 40, 10, 3_000.0, 8_000.0),))
+    configs = [tiny_config, replace(tiny_config, **settings), statistics]
+    configs.append(replace(tiny_config, model="timm:mobilenetv3_small_050"))
+    made = [build_model(config=config).eval() for config in configs]
+    return [*made, Ensemble(made[:3]).eval()]
+
+
+@pytest.mark.parametrize("version", ["1", None])
+def test_a_detector_of_an_older_version_gives_the_same_scores(models, tmp_path, version):
+    waves = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
+    for model in models:
+        save_checkpoint(tmp_path / "a.safetensors", model, {"threshold": 0.3, "calibration": [0.5, 0.1]})
+        before = Detector.load(tmp_path / "a.safetensors").fingerprint
+        rewrite_as_old(tmp_path / "a.safetensors", version=version)
+        loaded, info = load_checkpoint(tmp_path / "a.safetensors")
+        assert torch.equal(loaded(waves), model(waves))
+        assert loaded.config == model.config
+        assert info == {"threshold": 0.3, "calibration": [0.5, 0.1]}
+        assert Detector.load(tmp_path / "a.safetensors").fingerprint == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"db_scale": 19.0}, r"the settings \['db_scale'\] have been retired"),
+        (
+            {"layer_decay": 0.9, "frozen_layers": 2},
+            r"the settings \['layer_decay', 'frozen_layers'\] have been retired",
+        ),
+        ({"model": "ast"}, "the model 'ast' has been removed"),
+        ({"model": "conformer"}, "the model 'conformer' has been removed"),
+        ({"model": "wav2vec2", "borrowed": "somewhere"}, "the model 'wav2vec2' has been removed"),
+    ],
+)
+def test_what_is_gone_names_the_commit_that_reads_it(saved, changes, reason):
+    path = saved[0] / "best.safetensors"
+    rewrite_as_old(path, changes)
+    with pytest.raises(CheckpointError, match=rf"best\.safetensors: .*{reason}; commit 7e0fb69 is the last"):
+        load_checkpoint(path)
+
+
+def test_an_ensemble_with_members_that_only_advise_names_the_commit_that_reads_it(tmp_path, tiny_config):
+    model = Ensemble([build_model(config=replace(tiny_config, seed=seed)) for seed in range(2)])
+    model.leads[1] = False
+    save_checkpoint(tmp_path / "a.safetensors", model, {})
+    with pytest.raises(CheckpointError, match="members that advise have been removed; commit 7e0fb69 is the last"):
+        load_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_only_a_newer_format_is_called_newer(saved):
+    path = saved[0] / "best.safetensors"
+    header, tensors = read_tensors(path)
+    current = int(header["format"])
+    for version in range(current + 1):
+        save_file(tensors, path, metadata=header | {"format": str(version)})
+        assert read_header(path)["format"] == str(version)
+        load_checkpoint(path)
+    save_file(tensors, path, metadata=header | {"format": str(current + 1)})
+    with pytest.raises(CheckpointError, match=r"best\.safetensors: written by a newer version of dfa_utils"):
+        load_checkpoint(path)

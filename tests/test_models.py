@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from dfa_utils.config import Config
-from dfa_utils.features import LogMel, standardise
-from dfa_utils.models import ADVICE, Ensemble, Statistics, _deviation, build_model, count_parameters, fuse_for_scoring
+from dfa_utils.features import standardise
+from dfa_utils.models import Ensemble, _deviation, build_model, count_parameters, fuse_for_scoring
 
 generator = torch.Generator().manual_seed(0)
 
@@ -66,8 +66,14 @@ def test_one_seed_one_model():
 
 
 def test_unknown_names_list_the_known():
-    with pytest.raises(ValueError, match="known: cnn"):
+    with pytest.raises(ValueError, match="known: cnn, statistics, timm:NAME"):
         build_model("transformer")
+
+
+@pytest.mark.parametrize("name", ["ast", "conformer", "wav2vec2", "hubert", "wavlm"])
+def test_models_that_are_gone_name_the_commit_that_has_them(name):
+    with pytest.raises(ValueError, match=f"{name}.* has been removed; commit 7e0fb69"):
+        build_model(name)
 
 
 def test_batch_norm_folds_into_the_convolutions_without_a_change():
@@ -87,57 +93,43 @@ def test_the_convolutions_lie_channels_last(model):
     assert model.back_end.blocks(torch.zeros(2, 24, 40, 50)).is_contiguous(memory_format=torch.channels_last)
 
 
-def ask(models, waves):
+def logits_of(models, waves):
     """The logits of P(fake), [models, B]."""
     return torch.stack([model(waves).diff(dim=1)[:, 0] for model in models])
 
 
 def test_an_ensemble_gives_the_mean_of_the_logits():
-    wide, narrow = Config(n_mels=20, channels=(4, 4)), Config(n_mels=16, channels=(4, 4), scale="linear", f_min=4_000.0)
+    wide = Config(n_mels=20, channels=(4, 4))
+    narrow = replace(wide, n_mels=16, frequency_scale="linear", f_min=4_000.0)
     members = [build_model(config=replace(config, seed=seed)).eval() for config in (wide, narrow) for seed in (1, 2)]
     waves = torch.randn(3, 8_000, generator=generator)
-    whole, mean = Ensemble(members).eval(), ask(members, waves).mean(dim=0)
-    assert torch.allclose(ask([whole], waves)[0], mean, atol=1e-6)
+    whole, mean = Ensemble(members).eval(), logits_of(members, waves).mean(dim=0)
+    assert torch.allclose(logits_of([whole], waves)[0], mean, atol=1e-6)
     assert torch.allclose(fuse_for_scoring(whole)(waves), whole(waves), atol=1e-4)
 
 
-def test_members_share_the_spectra_whatever_their_bands(monkeypatch):
-    high = Config(n_mels=16, channels=(4, 4), f_min=4_000.0)
-    members = [build_model(config=config).eval() for config in (high, replace(high, f_min=20.0, n_mels=20))]
-    waves = torch.randn(9, 8_000, generator=generator)  # more than a CPU takes at once
-    mean, calls, spectra = ask(members, waves).mean(dim=0), [], LogMel.spectra
-    monkeypatch.setattr(LogMel, "spectra", lambda self, piece: calls.append(len(piece)) or spectra(self, piece))
-    assert torch.allclose(ask([Ensemble(members)], waves)[0], mean, atol=1e-6)
-    assert calls == [8, 1]
-
-
-def test_advisers_move_the_leaders_so_far_and_no_further():
-    members = [build_model(config=Config(n_mels=20, channels=(4, 4), seed=seed)).eval() for seed in (1, 2, 3)]
-    waves, sure = torch.randn(3, 8_000, generator=generator), torch.tensor([0.0, 50.0])
-    whole = Ensemble(members, [True, False, False]).eval()
-    leader, *advisers = ask(members, waves)
-    assert torch.allclose(ask([whole], waves)[0], leader + ADVICE * torch.stack(advisers).mean(dim=0).tanh(), atol=1e-6)
-    members[1].back_end.head.bias.data.copy_(sure)
-    assert torch.allclose(ask([whole], waves)[0], leader + ADVICE, atol=1e-6)
-    with pytest.raises(ValueError, match="at least one must lead"):
-        Ensemble(members, [False] * 3)
-
-
-def test_statistics_see_every_view_and_not_the_order():
-    config = Config(
-        model="statistics", n_mels=20, scale="linear", channels=(4, 8), views=((128, 40, 10, 3_000.0, 8_000.0),)
-    )
+def test_statistics_see_every_spectrogram_and_not_the_order():
+    config = Config(model="statistics", n_mels=20, frequency_scale="linear", channels=(4, 8))
+    config = replace(config, extra_spectrograms=((128, 40, 10, 3_000.0, 8_000.0),))
     model = build_model(config=config).eval()
     assert [front_end.mel.n_mels for front_end in model.front_ends] == [20, 10]
     waves = torch.randn(3, 8_000, generator=generator)
-    seen = [standardise(front_end(waves), config.db_scale) for front_end in model.front_ends]
-    assert torch.equal(model(waves), model.judge(seen))
-    assert torch.allclose(model.judge([view.flip(3) for view in seen]), model.judge(seen), atol=1e-5)
+    seen = [front_end(waves) for front_end in model.front_ends]
+    assert torch.equal(model(waves), model.classify(seen))
+    assert torch.allclose(model.classify([each.flip(3) for each in seen]), model.classify(seen), atol=1e-5)
     for i in range(2):
-        other = [view * (1.5 if i == j else 1) for j, view in enumerate(seen)]
-        assert not torch.allclose(model.judge(other), model.judge(seen), atol=1e-3)
-    both = Ensemble([model, build_model(config=replace(config, views=())).eval()]).eval()
-    assert torch.allclose(ask([both], waves)[0], ask(both.members, waves).mean(dim=0), atol=1e-6)
+        other = [each * (1.5 if i == j else 1) for j, each in enumerate(seen)]
+        assert not torch.allclose(model.classify(other), model.classify(seen), atol=1e-3)
+    both = Ensemble([model, build_model(config=replace(config, extra_spectrograms=())).eval()]).eval()
+    assert torch.allclose(logits_of([both], waves)[0], logits_of(both.members, waves).mean(dim=0), atol=1e-6)
+
+
+def test_the_network_sees_the_standardised_spectrogram():
+    model, seen = build_model(config=Config(mean_subtraction="band")).eval(), []
+    model.back_end.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    waves = torch.randn(2, 8_000, generator=generator)
+    model(waves)
+    assert torch.equal(seen[0], standardise(model.front_end(waves), "band"))
 
 
 def test_deviations_are_those_of_torch():
@@ -146,20 +138,9 @@ def test_deviations_are_those_of_torch():
     assert _deviation(torch.full((1, 50), 4.0)) == 0
 
 
-def test_members_that_see_alike_share_the_work_and_not_the_answer(monkeypatch):
-    config, calls = Config(model="statistics", n_mels=20, channels=(4, 8)), []
-    members = [build_model(config=replace(config, seed=seed)).eval() for seed in (1, 2)]
-    waves, measure = torch.randn(3, 8_000, generator=generator), Statistics.measure
-    expected = ask(members, waves).mean(dim=0)
-    monkeypatch.setattr(Statistics, "measure", lambda *given: calls.append(1) or measure(*given))
-    assert torch.allclose(ask([Ensemble(members).eval()], waves)[0], expected, atol=1e-6)
-    assert len(calls) == 1
-    assert not torch.allclose(*ask(members, waves), atol=1e-3)
-
-
-def test_a_network_that_sees_one_spectrogram_takes_no_views():
-    with pytest.raises(ValueError, match=r"cnn.*views"):
-        build_model(config=Config(views=((128, 40, 10, 3_000.0, 8_000.0),)))
+def test_a_network_that_sees_one_spectrogram_takes_no_extra_ones():
+    with pytest.raises(ValueError, match=r"cnn.*one spectrogram.*extra_spectrograms"):
+        build_model(config=Config(extra_spectrograms=((128, 40, 10, 3_000.0, 8_000.0),)))
 
 
 def test_members_must_cut_recordings_alike():

@@ -25,7 +25,7 @@ LOCK = re.sub(r"^#.*\n|\\\n", "", (ROOT / "requirements.txt").read_text(encoding
 PINS = dict(re.match(r"([\w.-]+)==(\S+)", line).groups() for line in LOCK)
 MOST_LINES, MOST_LINES_OF_A_MODULE, MOST_MODULES = 3_400, 260, 30  # of code, without the simulated voices in toy/
 TEXTS = {".css", ".html", ".js", ".json", ".md", ".py", ".toml", ".txt", ".yml", ""}  # suffixes
-OPTIONAL = ("captum", "hibari", "onnx", "timm", "torchcodec", "transformers")  # `predict` does without them, on wav
+OPTIONAL = ("hibari", "onnx", "timm", "torchcodec", "transformers")  # `predict` does without them, on wav
 
 
 def sources():

@@ -7,19 +7,24 @@ import sys
 import time
 import warnings
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import soundfile
 import torch
 from safetensors.torch import save_file
 
 from dfa_utils import checkpoint, metrics, train
+from dfa_utils.calibrate import calibrated
 from dfa_utils.checkpoint import CheckpointError, load_checkpoint, newest_run, read_tensors
-from dfa_utils.dataset import fingerprint
+from dfa_utils.dataset import ClipDataset, fingerprint, make_loader, set_epoch
 from dfa_utils.evaluation import score_clips
 from dfa_utils.features import standardise
 from dfa_utils.inference import Detector
-from dfa_utils.train import Trainer, fit
+from dfa_utils.train import Run, fit
 
 SCRIPT = "import sys; from dfa_utils import Config, fit, scan; " \
          "fit(Config.from_json(sys.argv[1]), scan(sys.argv[2]), sys.argv[3])"  # fmt: skip
@@ -65,11 +70,12 @@ def test_one_seed_one_result(run, tiny_config, tiny_manifest, tmp_path):
 
 
 def test_batch_norm_knows_the_weights_as_they_are(tiny_config, tiny_manifest, tmp_path):
-    trainer = Trainer(tiny_config, tiny_manifest, tmp_path / "a", "data")
-    trainer.do_epoch()
-    convolution, norm = trainer.model.back_end.stem[:2]
-    pictures = [standardise(trainer.model.front_end(w), tiny_config.db_scale) for w, _ in trainer.loader]
-    means = [convolution(picture).mean(dim=(0, 2, 3)) for picture in pictures]
+    run = fit(replace(tiny_config, epochs=1), tiny_manifest, tmp_path / "a")
+    model = load_checkpoint(run.folder / "last.safetensors")[0]
+    loader = make_loader(ClipDataset(tiny_manifest[tiny_manifest.split == "training"], tiny_config, train=True))
+    set_epoch(loader, 0)
+    convolution, norm = model.back_end.stem[:2]
+    means = [convolution(standardise(model.front_end(waves))).mean(dim=(0, 2, 3)) for waves, _ in loader]
     torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(dim=0), atol=1e-5, rtol=1e-4)
 
 
@@ -96,10 +102,16 @@ def test_a_killed_run_ends_with_the_same_weights(run, tiny_root, tiny_config, tm
     assert same(tensors(run.folder, "best"), tensors(folder, "best"))
 
 
+def stop_after_one_epoch(config, manifest, folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "is_finished", lambda run, config: len(run.epochs) == 1)
+        return fit(config, manifest, folder)
+
+
 def test_augmentation_is_resumed_like_all_else(run, tiny_config, tiny_manifest, tmp_path):
-    config = replace(tiny_config, augment=(("noise", 0.5), ("band", 0.5)))
+    config = replace(tiny_config, augment=(("noise", 0.5), ("band", 0.5)), mask_bands=4)
     whole = fit(config, tiny_manifest, tmp_path / "whole")
-    Trainer(config, tiny_manifest, tmp_path / "parts", fingerprint(tiny_manifest)).do_epoch()
+    stop_after_one_epoch(config, tiny_manifest, tmp_path / "parts")
     assert same(tensors(whole.folder), tensors(fit(config, tiny_manifest, tmp_path / "parts").folder))
     assert not same(tensors(whole.folder), tensors(run.folder))
     with pytest.raises(ValueError, match="another augment"):
@@ -107,23 +119,28 @@ def test_augmentation_is_resumed_like_all_else(run, tiny_config, tiny_manifest, 
 
 
 def test_a_run_keeps_the_precision_it_began_with_and_says_so(tiny_config, tiny_manifest, tmp_path, monkeypatch):
-    def train_on(can_bf16):
-        monkeypatch.setattr(train, "_has_bf16", lambda device: can_bf16)
-        Trainer(tiny_config, tiny_manifest, tmp_path / "a", fingerprint(tiny_manifest)).do_epoch()
-        return json.loads(read_tensors(tmp_path / "a" / "last.safetensors")[0]["info"])["precision"]
+    def stored(epochs):
+        info = json.loads(read_tensors(tmp_path / "a" / "last.safetensors")[0]["info"])
+        assert len(info["epochs"]) == epochs
+        return info["precision"]
 
-    assert train_on(True) == "bf16"
-    with pytest.warns(UserWarning, match="begun in bf16"):
-        assert train_on(False) == "bf16"
+    monkeypatch.setattr(train, "_fast_precision", lambda device: "bf16")
+    stop_after_one_epoch(tiny_config, tiny_manifest, tmp_path / "a")
+    assert stored(1) == "bf16"
+    monkeypatch.setattr(train, "_fast_precision", lambda device: "fp32")
+    with pytest.warns(UserWarning, match="begun in bf16 and continues in it"):
+        fit(tiny_config, tiny_manifest, tmp_path / "a")
+    assert stored(3) == "bf16"
+    monkeypatch.setattr(train, "_fast_precision", lambda device: "bf16")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert train_on(True) == "bf16"
+        fit(tiny_config, tiny_manifest, tmp_path / "a")
 
 
 def test_bf16_takes_a_processor_with_matrix_units(monkeypatch):
-    for able, expected in (({"avx512_bf16": True}, False), ({"avx512_bf16": True, "amx_bf16": True}, True)):
+    for able, expected in (({"avx512_bf16": True}, "fp32"), ({"avx512_bf16": True, "amx_bf16": True}, "bf16")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
-        assert train._has_bf16(torch.device("cpu")) == expected
+        assert train._fast_precision(torch.device("cpu")) == expected
 
 
 def test_a_finished_run_is_returned_as_it_is(run, tiny_config, tiny_manifest):
@@ -143,10 +160,10 @@ def test_a_run_that_cannot_be_continued_is_named_with_the_cure(run, tiny_config,
     folder = Path(shutil.copytree(run.folder, tmp_path / "a"))
     header, state = read_tensors(folder / "last.safetensors")
     save_file({name: state[name] for name in list(state)[1:]}, folder / "last.safetensors", metadata=header)
-    with pytest.raises(CheckpointError, match=r"last\.safetensors: cannot be continued.*train anew"):
+    with pytest.raises(CheckpointError, match=r"last\.safetensors: cannot be continued.*train again"):
         fit(tiny_config, tiny_manifest, folder)
     (folder / "best.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"best\.safetensors is gone.*train anew"):
+    with pytest.raises(CheckpointError, match=r"best\.safetensors is gone.*train again"):
         fit(tiny_config, tiny_manifest, folder)
 
 
@@ -157,12 +174,12 @@ def test_patience_ends_a_run_that_gets_no_better(tiny_config, tiny_manifest, tmp
 
 
 def test_the_newest_run_on_these_data_is_found(run, tiny_manifest):
-    assert newest_run(fingerprint(tiny_manifest), run.folder.parent) == run.folder
-    assert newest_run("other", run.folder.parent) is None
+    assert newest_run(fingerprint(tiny_manifest), "cnn", run.folder.parent) == run.folder
+    assert newest_run("other", "cnn", run.folder.parent) is None
     damaged = run.folder.parent / "damaged" / "best.safetensors"
     damaged.parent.mkdir()
     damaged.write_text("no checkpoint")
-    assert newest_run(fingerprint(tiny_manifest), run.folder.parent) == run.folder
+    assert newest_run(fingerprint(tiny_manifest), "cnn", run.folder.parent) == run.folder
 
 
 def test_two_processes_train_one_model(tiny_root, tiny_manifest, tiny_config, tmp_path):
@@ -202,19 +219,120 @@ def test_a_stop_before_any_write_is_mended(run, tiny_manifest, tiny_config, tmp_
     assert (tmp_path / "a" / "history.csv").read_bytes() == (run.folder / "history.csv").read_bytes()
 
 
-def test_training_figures_count_every_clip_drawn(tiny_manifest, tiny_config, tmp_path):
+def test_training_figures_count_every_clip_drawn(tiny_manifest, tiny_config, tmp_path, monkeypatch):
     fakes = tiny_manifest[(tiny_manifest.split == "training") & (tiny_manifest.label == 1)]
-    trainer = Trainer(tiny_config, tiny_manifest.drop(fakes.index[:9]), tmp_path / "a", "data")
-    sizes = [len(trainer._learn(waveforms, labels, step=True)[1]) for waveforms, labels in trainer.batches]
-    assert sum(sizes) == 24  # 12 reals, and 3 fakes drawn 4 times each
+    sizes, loss_of = [], train.cross_entropy
+    monkeypatch.setattr(
+        train, "cross_entropy", lambda logits, labels: sizes.append(len(labels)) or loss_of(logits, labels)
+    )
+    fit(replace(tiny_config, epochs=1), tiny_manifest.drop(fakes.index[:9]), tmp_path / "a")
+    assert sizes == [8, 8, 8, 24]  # 12 reals, and 3 fakes drawn 4 times each; then all of the epoch
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny_manifest, tiny_config, tmp_path):
     with pytest.raises(ValueError, match="lower learning rate"):
-        fit(replace(tiny_config, learning_rate=1e30, gradient_norm=1e30), tiny_manifest, tmp_path / "a")
+        fit(replace(tiny_config, learning_rate=1e6, weight_decay=1e6), tiny_manifest, tmp_path / "a")
 
 
 def test_the_stored_threshold_is_that_of_the_stored_scores(run, tiny_manifest):
     model, info = load_checkpoint(run.folder)
     scores = score_clips(Detector(model, {}), tiny_manifest[tiny_manifest.split == "validation"])
     assert info["threshold"] == pytest.approx(metrics.eer(scores.label, scores.score)[1], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def more_validation(tiny_manifest):
+    """12 clips of each class to validate on, one of each with the wrong label, so that the scores overlap."""
+    manifest = tiny_manifest.replace({"split": {"testing": "validation"}})
+    rows = [manifest[(manifest.split == "validation") & (manifest.label == label)].index[0] for label in (0, 1)]
+    manifest.loc[rows, "label"] = 1 - manifest.loc[rows, "label"]
+    return manifest
+
+
+def test_a_detector_of_ones_own_has_a_probability_and_can_abstain(more_validation, tiny_config, tmp_path):
+    run = fit(replace(tiny_config, epochs=8, patience=2), more_validation, tmp_path / "a")
+    assert run.best < len(run.epochs) - 1  # what is kept is not the last epoch
+    validation = more_validation[more_validation.split == "validation"]
+    model, info = load_checkpoint(run.folder)
+    scores = score_clips(Detector(model, {}), validation)
+    assert info["loss"] == pytest.approx(metrics.log_loss(scores.label, scores.score), abs=1e-6)
+    expected = calibrated(Detector(model, {}), scores.label, scores.score)
+    assert {name: info[name] for name in expected} == {name: pytest.approx(expected[name]) for name in expected}
+    detector = Detector(model, info)
+    labels = [detector.predict(path).label for path in validation.path]
+    assert {"uncertain"} < set(labels)
+    better = score_clips(detector, validation)
+    assert metrics.cllr(better.label, better.score) < metrics.cllr(scores.label, scores.score)
+
+
+def test_a_run_that_is_resumed_is_calibrated_the_same(more_validation, tiny_config, tmp_path):
+    whole = fit(tiny_config, more_validation, tmp_path / "whole")
+    stop_after_one_epoch(tiny_config, more_validation, tmp_path / "parts")
+    parts = fit(tiny_config, more_validation, tmp_path / "parts")
+    for name in ("best", "last"):
+        infos = [json.loads(read_tensors(run.folder / f"{name}.safetensors")[0]["info"]) for run in (whole, parts)]
+        assert infos[0] == infos[1]
+        assert {"calibration", "uncertain"} <= infos[0].keys()
+
+
+@pytest.mark.parametrize("scores", ["few", "reversed"])
+def test_what_cannot_be_calibrated_is_kept_with_a_threshold_alone(
+    tiny_manifest, more_validation, tiny_config, tmp_path, scores
+):
+    manifest = tiny_manifest if scores == "few" else more_validation.copy()
+    if scores == "reversed":
+        rows = manifest.split == "validation"
+        manifest.loc[rows, "label"] = 1 - manifest.loc[rows, "label"]
+    run = fit(tiny_config, manifest, tmp_path / "a")
+    info = load_checkpoint(run.folder)[1]
+    assert "threshold" in info
+    assert not {"calibration", "uncertain"} & info.keys()
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+@pytest.mark.parametrize(("label", "name"), [(0, "real"), (1, "fake")])
+def test_a_missing_class_is_named_before_anything_is_trained(tiny_manifest, tiny_config, tmp_path, split, label, name):
+    manifest = tiny_manifest[(tiny_manifest.split != split) | (tiny_manifest.label != label)]
+    for part in (manifest, tiny_manifest[tiny_manifest.split != split]):
+        with pytest.raises(ValueError, match=f"no (real|{name}) clip for {split}; both splits need clips of both"):
+            fit(tiny_config, part, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def long_clips(folder, seed):
+    """A manifest of four stereo clips of 3 s whose first second is silent whatever the seed."""
+    rng, rows = np.random.default_rng(seed), []
+    for i, (split, label) in enumerate(product(("training", "validation"), (0, 1))):
+        wave = np.concatenate([np.zeros((44_100, 2)), rng.normal(0, 0.1, (2 * 44_100, 2))])
+        soundfile.write(folder / f"{i}.wav", wave, 44_100)
+        rows.append({"path": str(folder / f"{i}.wav"), "split": split, "label": label})
+    return pd.DataFrame(rows)
+
+
+def test_other_recordings_in_the_same_place_are_not_taken_for_those_of_the_run(tiny_config, tmp_path):
+    config = replace(tiny_config, epochs=1)
+    run = fit(config, long_clips(tmp_path, seed=0), tmp_path / "run")
+    assert fit(config, long_clips(tmp_path, seed=0), tmp_path / "run").epochs == run.epochs
+    with pytest.raises(ValueError, match="another data"):
+        fit(config, long_clips(tmp_path, seed=1), tmp_path / "run")
+
+
+def test_the_folder_of_a_vision_model_has_a_name_that_every_system_takes(
+    tiny_config, tiny_manifest, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DFA_RUNS", str(tmp_path))
+    run = fit(replace(tiny_config, model="timm:mobilenetv3_small_050", epochs=1), tiny_manifest)
+    assert run.folder.parent == tmp_path
+    assert run.folder.name.startswith("timm-mobilenetv3_small_050-")
+    assert not set(run.folder.name) & set('<>:"/\\|?*')
+
+
+def test_the_newest_run_is_that_of_the_model_asked_for(run, tiny_manifest, tiny_config, tmp_path, monkeypatch):
+    data, later = fingerprint(tiny_manifest), tmp_path / "later"
+    shutil.copytree(run.folder, tmp_path / "first")
+    fit(replace(tiny_config, model="statistics", epochs=1), tiny_manifest, later)
+    os.utime(later / "best.safetensors", (time.time() + 60,) * 2)
+    monkeypatch.setattr(checkpoint, "read_tensors", None)  # headers are enough
+    assert newest_run(data, folder=tmp_path) == tmp_path / "first"
+    assert newest_run(data, "statistics", tmp_path) == later
+    assert newest_run(data, "timm:vit_tiny_patch16_224", tmp_path) is None
