@@ -1,6 +1,6 @@
 """(k) What is refused as no speech: `not_speech.py ROOT [FOLDER ...]`, ROOT a data set, each FOLDER other sounds.
 
-For the clips of ROOT's `testing`, clean and on a telephone, for fresh sounds of `research.formula_sounds`, and for every
+For
 FOLDER, up to four windows of 2 s a file: the share that is `uncertain` for each reason. The committed figures have as
 folders what these packages of Debian 12 hold: *music*, hyperrogue-music, planetblupi-music-ogg, singularity-music,
 wesnoth-1.16-music; *effects* (outside folders called music), frozen-bubble-data, oxygen-sounds,
