@@ -20,9 +20,9 @@ from torchaudio.functional import add_noise, mu_law_decoding, mu_law_encoding, r
 from dfa_utils.audio import resample_blocks
 from dfa_utils.support import find_entry
 
-# Of the released detector; about a third of the clips stay as they are.
-RELEASED_POLICY = (("speed", 0.1), ("equalise", 0.2), ("rerecord", 0.1), ("room", 0.1), ("rawboost", 0.05))
-RELEASED_POLICY += (("band", 0.15), ("clip", 0.05), ("mu_law", 0.05), ("noise", 0.25), ("codec", 0.05))
+# The released detector's policy: what happens to a recording on its way. About a third of the clips stay as they are.
+CHANNELS = (("speed", 0.1), ("equalise", 0.2), ("rerecord", 0.1), ("room", 0.1), ("rawboost", 0.05))
+CHANNELS += (("band", 0.15), ("clip", 0.05), ("mu_law", 0.05), ("noise", 0.25), ("codec", 0.05))
 QUIET = 1e-6  # RMS or peak below which a clip counts as silent
 SPEEDS = ((9, 10), (19, 20), (21, 20), (11, 10))  # 0.9, 0.95, 1.05 and 1.1, as fractions
 MP3_DELAY = 576 + 529  # samples; of LAME's encoder and of any decoder

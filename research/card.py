@@ -30,7 +30,7 @@ def main(arguments=None) -> int:
     folder = top.parse_args(arguments).folder
     weights, results = (folder, folder) if folder else (RELEASED.parent, RESULTS)
     by_kind = missed_by_kind(read_table(results / "compare.csv.gz"))
-    write_table(results / "missed_by_generator.csv", by_kind, index=True)
+    write_table(results / "missed_by_generator.csv", by_kind)
     draw(by_kind, results / "missed_by_generator.png")
     card = weights / "MODEL_CARD.md"
     before, rest = card.read_text(encoding="utf-8").split(START)
@@ -114,9 +114,10 @@ def systems(clips: pd.DataFrame, threshold: float) -> pd.DataFrame:
 
 
 def kinds(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of `missed_by_kind` without its intervals: clips, systems, and the share that each recipe missed."""
-    shares = [name for name in table.columns[2:] if not name.endswith((" low", " high"))]
-    return table[["clips", "systems"]].astype(str).join(percent(table[shares]))
+    """One row per kind of generator, from `missed_by_kind`: clips, systems, and the share that each recipe missed."""
+    shares = table.pivot(index="kind", columns="recipe", values="missed")[table.recipe.unique()]
+    counts = table.drop_duplicates("kind").set_index("kind")[["clips", "systems"]]
+    return counts.astype(str).join(percent(shares))
 
 
 def left_out(scores: pd.DataFrame) -> pd.DataFrame:

@@ -19,27 +19,27 @@ from research.compare import finished_columns
 from research.tables import RESULTS
 
 KINDS = RESULTS / "generators.csv"
-SHOWN = {"plain augmented": "#999999", "release": "#009E73"}  # colours in the picture
+SHOWN = {"plain augmented": "0.4", "release": "#009E73"}  # colours in the picture
 
 
 def missed_by_kind(scores: pd.DataFrame) -> pd.DataFrame:
-    """Share of fakes missed at the threshold of the EER, from a table of `compare`: one row per kind of generator.
+    """Share of fakes missed at the threshold of the EER, from a table of `compare`: a row per kind and recipe.
 
-    Columns: clips, systems, and for each recipe NAME, "NAME low" and "NAME high", the share and its 95 % interval by
-    system, NaN where there is only one system. Each fold and seed has its own threshold, at which as many reals are
-    called fake as fakes are missed. The kind that the first recipe misses most comes first. Systems that generators.csv
-    does not name are of the kind "not named".
+    Columns: kind, clips, systems, recipe; missed, low and high, the share and its 95 % interval by system, NaN where
+    there is only one system. Each fold and seed has its own threshold, at which as many reals are called fake as fakes
+    are missed. The kind that the first recipe misses most comes first. Systems that generators.csv does not name are of
+    the kind "not named".
     """
     kind = scores.system.map(pd.read_csv(KINDS).set_index("system").kind).fillna("not named")
     missed = {name: _missed(scores, columns) for name, columns in finished_columns(scores).items()}
-    rows, fake = {}, scores.label == 1
+    rows, fake = [], scores.label == 1
     for name, fakes in scores[fake].groupby(kind[fake]):
-        rows[name] = {"clips": len(fakes), "systems": fakes.system.nunique()}
         part = scores[~fake | (kind == name)]
         for recipe, values in missed.items():
-            rows[name] |= _shares(recipe, part, values[part.index])
-    table = pd.DataFrame(rows).T.astype({"clips": int, "systems": int}).rename_axis("kind")
-    return table.sort_values(table.columns[2], ascending=False)
+            rows.append((name, len(fakes), fakes.system.nunique(), recipe, *_share(part, values[part.index])))
+    table = pd.DataFrame(rows, columns=["kind", "clips", "systems", "recipe", "missed", "low", "high"])
+    first = table[table.recipe == table.recipe[0]].set_index("kind").missed
+    return table.sort_values("kind", key=lambda names: -names.map(first), kind="stable", ignore_index=True)
 
 
 def _missed(scores: pd.DataFrame, columns: list[str]) -> pd.Series:
@@ -53,8 +53,8 @@ def _missed(scores: pd.DataFrame, columns: list[str]) -> pd.Series:
     return shares.mean(axis=1)
 
 
-def _shares(recipe: str, part: pd.DataFrame, missed: pd.Series) -> dict:
-    """A recipe's columns in the row of a kind; `part` holds its fakes and all reals, `missed` comes from `_missed`."""
+def _share(part: pd.DataFrame, missed: pd.Series) -> tuple[float, float, float]:
+    """The share missed and its interval; `part` holds fakes of one kind and all reals, `missed` is from `_missed`."""
 
     def rate(labels, values) -> float:
         """Mean of the fakes' values."""
@@ -63,19 +63,21 @@ def _shares(recipe: str, part: pd.DataFrame, missed: pd.Series) -> dict:
     low = high = np.nan
     if part.system[part.label == 1].nunique() > 1:
         low, high = clustered_interval(rate, part.label, missed, clusters_of(part)[["system"]], n=200)
-    return {recipe: rate(part.label, missed), f"{recipe} low": low, f"{recipe} high": high}
+    return rate(part.label, missed), low, high
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
     """Save `missed_by_kind` as a picture: one row per kind, with a dot and its interval for each recipe of SHOWN."""
-    recipes = [recipe for recipe in SHOWN if recipe in table]
+    parts = {recipe: part for recipe, part in table.groupby("recipe", sort=False) if recipe in SHOWN}
+    kinds = table.drop_duplicates("kind")
     with plt.rc_context(plots.STYLE):
-        fig, ax = plt.subplots(figsize=(7.5, 0.8 + 0.5 * len(table)), layout="constrained")
-        for i, recipe in enumerate(recipes):
-            spread = [table[recipe] - table[f"{recipe} low"], table[f"{recipe} high"] - table[recipe]]
-            places = np.arange(len(table)) + 0.22 * (i - (len(recipes) - 1) / 2)
-            ax.errorbar(table[recipe], places, xerr=spread, fmt="o", color=SHOWN[recipe], capsize=2, label=recipe)
-        ax.set_yticks(range(len(table)), [f"{kind} ({clips} clips)" for kind, clips in table.clips.items()])
+        fig, ax = plt.subplots(figsize=(7.5, 0.8 + 0.5 * len(kinds)), layout="constrained")
+        for i, (recipe, part) in enumerate(parts.items()):
+            spread = [part.missed - part.low, part.high - part.missed]
+            places = np.arange(len(part)) + 0.22 * (i - (len(parts) - 1) / 2)
+            ax.errorbar(part.missed, places, xerr=spread, fmt="o", color=SHOWN[recipe], capsize=2, label=recipe)
+        names = [f"{kind} ({clips} clips)" for kind, clips in zip(kinds.kind, kinds.clips, strict=True)]
+        ax.set_yticks(range(len(kinds)), names)
         ax.set(xlabel="share of fakes missed, at the threshold of the EER", xlim=(0, None))
         ax.invert_yaxis()
         ax.xaxis.set_major_formatter(PercentFormatter(1))

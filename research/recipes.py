@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from dfa_utils.augment import RELEASED_POLICY
+from dfa_utils.augment import CHANNELS
 from dfa_utils.config import Config
 
 PLAIN = Config(epochs=12)  # the CNN of notebook 03
@@ -25,9 +25,9 @@ STATISTICS = replace(
 
 
 def augmented(config: Config) -> Config:
-    """The same settings on clips that go through RELEASED_POLICY and, before a CNN, SpecAugment."""
+    """The same settings on clips that go through CHANNELS and, before a CNN, SpecAugment."""
     masks = {} if config.model == "statistics" else {"mask_bands": config.n_mels // 10, "mask_frames": 20}
-    return replace(config, augment=RELEASED_POLICY, **masks)
+    return replace(config, augment=CHANNELS, **masks)
 
 
 def members(recipe: str, seed: int) -> list[Config]:
