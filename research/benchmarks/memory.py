@@ -1,4 +1,4 @@
-"""(g) Peak memory of a process against the number of clips and the length of a file; 70,000 files through the cache."""
+"""Peak memory of a process against the number of clips and the length of a file; 70,000 files through the cache."""
 
 import shutil
 import time
@@ -8,7 +8,7 @@ import soundfile
 from common import make_clips, peak_megabytes, scratch, write
 
 from dfa_utils.audio import load_audio
-from dfa_utils.cache import cache_folder, usage
+from dfa_utils.cache import cache_folder
 from dfa_utils.checkpoint import save_checkpoint
 from dfa_utils.models import build_model
 
@@ -20,11 +20,11 @@ detector = Detector.load(sys.argv[1])
 for _ in detector.predict_files(itertools.islice(expand([sys.argv[2]]), int(sys.argv[3]))): pass
 """
 CACHE = """
-import sys, itertools
+import sys
 from dfa_utils.cache import open_clip
-from dfa_utils.layouts import walk_audio
+from dfa_utils.layouts import find_audio
 from dfa_utils.support import map_in_threads
-paths = itertools.islice(walk_audio(sys.argv[1]), int(sys.argv[2]))
+paths = find_audio(sys.argv[1])[: int(sys.argv[2])]
 for _ in map_in_threads(lambda path: open_clip(path, 16_000), paths, ""): pass
 """
 
@@ -51,7 +51,8 @@ with scratch() as folder:
         start = time.perf_counter()
         figures["cache, files of 0.1 s (MB)"][count] = round(peak_megabytes(CACHE, many, count))
         seconds = time.perf_counter() - start
-    figures["cache, 70,000 files: entries, MB"] = [usage(cache_folder())[0], round(usage(cache_folder())[1] / 1e6)]
+    sizes = [entry.stat().st_size for entry in cache_folder().glob("??/*.npy")]
+    figures["cache, 70,000 files: entries, MB"] = [len(sizes), round(sum(sizes) / 1e6)]
     figures["cache, fill of the last 63,000 (s)"] = round(seconds)
     start = time.perf_counter()
     peak_megabytes(CACHE, many, 70_000)
