@@ -129,7 +129,7 @@ with scratch() as folder:
     at = kill_and_continue(
         [sys.executable, "-c", FILL, folder / "clips"], lambda: sum(1 for _ in entries.glob("??/*.npy")), len(paths)
     )
-    count = sum(1 for _ in entries.glob("??/*.npy"))
+    count = len(cache.find_entries(entries))
     before = sorted((entry, entry.stat().st_mtime_ns) for entry in entries.glob("??/*.npy"))
     same = all(torch.equal(cache.open_clip(path, 16_000), load_audio(path)) for path in paths)
     untouched = before == sorted((entry, entry.stat().st_mtime_ns) for entry in entries.glob("??/*.npy"))

@@ -8,7 +8,7 @@ import soundfile
 from common import make_clips, peak_megabytes, scratch, write
 
 from dfa_utils.audio import load_audio
-from dfa_utils.cache import cache_folder
+from dfa_utils.cache import cache_folder, find_entries
 from dfa_utils.checkpoint import save_checkpoint
 from dfa_utils.models import build_model
 
@@ -51,7 +51,7 @@ with scratch() as folder:
         start = time.perf_counter()
         figures["cache, files of 0.1 s (MB)"][count] = round(peak_megabytes(CACHE, many, count))
         seconds = time.perf_counter() - start
-    sizes = [entry.stat().st_size for entry in cache_folder().glob("??/*.npy")]
+    sizes = [entry.stat().st_size for entry in find_entries(cache_folder())]
     figures["cache, 70,000 files: entries, MB"] = [len(sizes), round(sum(sizes) / 1e6)]
     figures["cache, fill of the last 63,000 (s)"] = round(seconds)
     start = time.perf_counter()
