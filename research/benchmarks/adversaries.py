@@ -17,7 +17,6 @@ from dfa_utils.audio import load_audio
 from dfa_utils.augment import change_rate
 from dfa_utils.dataset import scan
 from dfa_utils.inference import Detector
-from dfa_utils.models import logit_of_fake
 from dfa_utils.support import progress_bar
 from research.conditions import degrade
 
@@ -37,7 +36,7 @@ def attack(model, wave: torch.Tensor, snr_db: float, steps: int) -> torch.Tensor
     step, change = (bound if steps == 1 else bound / 5), torch.zeros_like(wave)
     for _ in range(steps):
         change.requires_grad_()
-        logit_of_fake(model((wave + change)[None])).backward()
+        model((wave + change)[None]).diff().backward()  # the logit of P(fake)
         change = (change.detach() - step * change.grad.sign()).clamp(-bound, bound)
     return (wave + change).detach()
 
