@@ -1,10 +1,10 @@
 """Do copies of real clips by vocoders help as further training fakes? python -m research.copies --data ROOT.
 
 A detector that learns to tell a recording from its own copy learns the vocoder's trace, for all else is the same:
-words, voice, room, noise and level (Wang and Yamagishi, "Spoofed training data for speech spoofing countermeasure can be
-efficiently created using neural vocoders", ICASSP 2023). The vocoders here are classical. The same CNN is trained with
-and without copies, each time without a third of the systems and speakers, and scored on these. Printed is the EER of
-each fold. With the data of results/trials.csv the copies made the error higher in each of three folds.
+words, voice, room, noise and level (Wang and Yamagishi, "Spoofed training data for speech spoofing countermeasure can
+be efficiently created using neural vocoders", ICASSP 2023). The vocoders here are classical. The same CNN is trained
+with and without copies, each time without a third of the systems and speakers, and scored on these; the EER of each
+fold is printed. In results/trials.csv the copies made the error higher in each of three folds.
 """
 
 import argparse
