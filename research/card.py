@@ -22,7 +22,7 @@ HARMLESS = ["gain -20", "gain 20", "offset 0.1", "silence 1"]  # conditions that
 
 
 def main(arguments=None) -> int:
-    """Put the tables into the card, between its two marks; write missed_by_generator.csv and .png."""
+    """Put the tables into the card, between its two marks; write missed_by_generator.csv and kinds.png."""
     top = argparse.ArgumentParser("python -m research.card", description="The model card's tables, from the results.")
     top.add_argument(
         "folder", nargs="?", type=Path, help="what build --out wrote (default: dfa_utils/weights and research/results)"
@@ -31,7 +31,7 @@ def main(arguments=None) -> int:
     weights, results = (folder, folder) if folder else (RELEASED.parent, RESULTS)
     by_kind = missed_by_kind(read_table(results / "compare.csv.gz"))
     write_table(results / "missed_by_generator.csv", by_kind)
-    draw(by_kind, results / "missed_by_generator.png")
+    draw(by_kind, results / "kinds.png")
     card = weights / "MODEL_CARD.md"
     before, rest = card.read_text(encoding="utf-8").split(START)
     band = Detector.load(weights / RELEASED.name).uncertain_band

@@ -215,7 +215,7 @@ def test_the_card_is_rebuilt_from_the_tables(compared, released):
     assert text.startswith("# Card")
     assert text.endswith("end\n")
     assert "what was there" not in text
-    assert (released / "missed_by_generator.png").stat().st_size > 10_000
+    assert (released / "kinds.png").stat().st_size > 10_000
     for words in ("testing", "telephone 8", "gain -20", "t1", "v1", "release", "mel 80, CNN", "not named"):
         assert f"| {words} |" in text
     card.main([str(released)])
