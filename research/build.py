@@ -1,31 +1,28 @@
-"""The released detector, from data to weights: python -m research.build --data ROOT.
+"""Make the released detector, from data to weights: python -m research.build --data ROOT.
 
-Trains the members of the recipe "release", puts them together, and fixes calibration, threshold and the band of
-`uncertain` on validation. Writes CSVs beside the weights: the scores of every split, and those of validation and
-`testing` under damage. A stopped call goes on where it was.
+Trains the members of the recipe "release", averages them, and fixes calibration, threshold and the band of "uncertain"
+on validation. Then it scores every split, and `testing` under degradations, for the model card. A call that was stopped
+continues when it is repeated.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from dfa_utils.calibrate import calibrate, uncertain_band
-from dfa_utils.checkpoint import SHIPPED, load_checkpoint, round_to_half, runs_folder, save_checkpoint
+from dfa_utils.checkpoint import RELEASED, load_checkpoint, runs_folder, save_checkpoint
 from dfa_utils.dataset import fingerprint, scan
-from dfa_utils.degradations import CLEAN, UNDECIDED, score_conditions
-from dfa_utils.evaluation import save_scores, score_clips
+from dfa_utils.evaluation import score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.models import Ensemble
-from dfa_utils.support import write_atomically
-from research.compare import names_of
+from research.conditions import CLEAN, score_conditions
 from research.crossval import fit_all_epochs
-from research.recipes import RECIPES
+from research.recipes import members
+from research.tables import RESULTS, names_of, write_table
 
-DAMAGE = [
+CONDITIONS = [
     CLEAN,
     ("noise", 20),
     ("noise", 10),
@@ -37,90 +34,74 @@ DAMAGE = [
     ("gain", 20),
     ("offset", 0.1),
     ("silence", 1.0),
-]  # under which `testing` is scored, and `validation` for the band of `uncertain`
-MISSED, ACCUSED = 0.1, 0.05  # share of fakes that may be called real, and of reals that may be called fake
+]  # under which `testing` is scored, and `validation` for the band of "uncertain"
+MISSED, FALSE_POSITIVES = 0.1, 0.05  # share of fakes that may be called real, and of reals that may be called fake
+SCORES = ["path", "split", "label", "system", "speaker", "score", "threshold", "detector"]
 
 
 def main(arguments=None) -> int:
     """Train, calibrate, save and score."""
     options = parser().parse_args(arguments)
-    manifest = scan(options.data)
-    runs = train(manifest, options.seeds, options.runs)
-    roles = RECIPES["release"].roles * len(options.seeds)
-    model = Ensemble([load_checkpoint(run)[0] for run in runs], roles)
-    round_to_half(model.members)
+    manifest, root = scan(options.data), Path(options.data)
+    folder = Path(options.runs or runs_folder() / "release")
+    configs = [config for seed in options.seeds for config in members("release", seed)]
+    model = Ensemble([load_checkpoint(fit_all_epochs(config, manifest, folder))[0] for config in configs])
     info = {"data": fingerprint(manifest), "seeds": options.seeds, "recipe": "release"}
     detector = Detector(model, info)
     validation = score_clips(detector, manifest[manifest.split == "validation"])
     detector = calibrate(detector, validation.label, validation.score)
-    damaged = under_damage(detector, validation.path, seed=1)
-    info = detector.info | {"uncertain": band_of_uncertain(validation.label, damaged, detector.threshold)}
-    save_checkpoint(options.out, model, info, compact=True)
-    folder, root = Path(options.out).parent, Path(options.data)
-    write_damage(folder / "damage_validation.csv", damaged, names_of(validation, root))
-    score(Detector(model, info), manifest, root, folder)
+    degraded = under_conditions(detector, validation.path, seed=1)
+    info = detector.info | {"uncertain": uncertain_bounds(validation.label, degraded, detector.threshold)}
+    weights, results = (Path(options.out),) * 2 if options.out else (RELEASED.parent, RESULTS)
+    save_checkpoint(weights / RELEASED.name, model, info)
+    as_mp3 = degraded[["mp3 64"]].assign(path=names_of(validation, root))
+    write_table(results / "degraded_validation.csv", as_mp3[["path", "mp3 64"]], "%.6f")
+    score(Detector(model, info), manifest, root, results)
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    top = argparse.ArgumentParser("python -m research.build", description="Train and save what is released.")
+    top = argparse.ArgumentParser("python -m research.build", description="Train and save the released detector.")
     top.add_argument("--data", required=True, metavar="ROOT", help="training, validation and testing, as for train")
-    top.add_argument("--out", default=SHIPPED, metavar="FILE", help="the weights; CSVs of scores go beside them")
+    top.add_argument(
+        "--out", metavar="FOLDER", help="for weights and tables (default: dfa_utils/weights and research/results)"
+    )
     top.add_argument("--seeds", nargs="+", type=int, default=[0])
-    top.add_argument("--runs", metavar="FOLDER", help="where the training runs lie (default: below $DFA_RUNS)")
+    top.add_argument("--runs", metavar="FOLDER", help="for the training runs (default: below $DFA_RUNS)")
     return top
 
 
-def train(manifest: pd.DataFrame, seeds: list[int], folder=None) -> list[Path]:
-    """The last checkpoint of each member and seed."""
-    folder = Path(folder or runs_folder() / "release")
-    configs = [config for seed in seeds for config in RECIPES["release"].members(seed)]
-    return [fit_all_epochs(config, manifest, folder) for config in configs]
+def under_conditions(detector: Detector, paths, seed: int) -> pd.DataFrame:
+    """P(fake) of each clip under each of CONDITIONS, one column per condition.
 
-
-def under_damage(detector: Detector, paths, seed: int) -> pd.DataFrame:
-    """P(fake) of each clip under each condition of DAMAGE, one column a condition; 0.5 for what is silent by then.
-
-    `seed` draws what is random. Validation has another one than `testing`, so that the band cannot fit its draws.
+    `seed` draws the noise and the rooms. Validation has another one than `testing`, so that the band cannot fit them.
     """
-    scores = np.nan_to_num(score_conditions(detector, paths, DAMAGE, seed=seed), nan=UNDECIDED)  # [conditions, N]
-    return pd.DataFrame(scores.T, columns=[label(*condition) for condition in DAMAGE])
+    scores = score_conditions(detector, paths, CONDITIONS, seed)  # [conditions, N]
+    columns = [name if (name, level) == CLEAN else f"{name} {level:g}" for name, level in CONDITIONS]
+    return pd.DataFrame(scores.T, columns=columns)
 
 
-def band_of_uncertain(labels, damaged: pd.DataFrame, threshold: float) -> tuple[float, float]:
-    """The bounds of `uncertain`: below them few fakes score, above them few reals, also when clips were damaged.
+def uncertain_bounds(labels, degraded: pd.DataFrame, threshold: float) -> tuple[float, float]:
+    """The bounds of "uncertain": few fakes score below them, and few reals above them, even when clips are degraded.
 
-    `damaged` is what `under_damage` gives for clips with these `labels`. Clean, at most MISSED of new fakes like them
-    score below the lower bound. Under each condition at most ACCUSED of new reals score above the upper one (see
-    `uncertain_band`): to be called fake for a telephone's sake is the worse error.
+    `degraded` comes from `under_conditions`, for clips with these `labels`. Clean, at most MISSED of new fakes like
+    them score below the lower bound. Under each condition at most FALSE_POSITIVES of new reals score above the upper
+    one (see `uncertain_band`): calling a real voice fake because of a telephone is the worse error.
     """
-    low, _ = uncertain_band(labels, damaged.clean, threshold, MISSED)
-    return low, max(uncertain_band(labels, scores, threshold, ACCUSED)[1] for _, scores in damaged.items())
+    low, _ = uncertain_band(labels, degraded.clean, threshold, MISSED)
+    return low, max(uncertain_band(labels, scores, threshold, FALSE_POSITIVES)[1] for _, scores in degraded.items())
 
 
 def score(detector: Detector, manifest: pd.DataFrame, root: Path, folder: Path) -> None:
-    """Write scores.csv, every clip's score, and damage.csv, those of `testing` under each condition of DAMAGE."""
-    data = fingerprint(manifest)
+    """Write every clip's score, scores.csv.gz, and those of `testing` under CONDITIONS, degraded_testing.csv."""
     scores = score_clips(detector, manifest)
-    names = names_of(scores, root)
-    columns = ["path", "split", "label", "system", "speaker", "score"]
-    save_scores(
-        folder / "scores.csv", scores.assign(path=names)[columns], detector.threshold, detector.fingerprint, data
-    )
-    testing = (scores.split == "testing").to_numpy()
-    write_damage(folder / "damage.csv", under_damage(detector, scores.path[testing], seed=0), np.array(names)[testing])
-
-
-def write_damage(path: Path, damaged: pd.DataFrame, names: Sequence[str]) -> None:
-    """Save what `under_damage` gave, with the clips' `names` in front."""
-    table = damaged.assign(path=names)[["path", *damaged]]
-    write_atomically(path, table.to_csv(index=False, float_format="%.6f").encode())
-
-
-def label(name: str, level: float) -> str:
-    """A condition's name and level in one."""
-    return name if np.isnan(level) else f"{name} {level:g}"
+    scores = scores.assign(file=scores.path, path=names_of(scores, root))
+    scores = scores.assign(threshold=detector.threshold, detector=detector.fingerprint)
+    write_table(folder / "scores.csv.gz", scores[SCORES], "%.9f")
+    testing = scores[scores.split == "testing"].reset_index(drop=True)
+    degraded = under_conditions(detector, testing.file, seed=0)
+    write_table(folder / "degraded_testing.csv", pd.concat([testing.path, degraded], axis=1), "%.6f")
 
 
 if __name__ == "__main__":

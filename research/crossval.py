@@ -1,4 +1,4 @@
-"""How models are chosen: each clip is scored by a detector that heard neither its system nor its speaker."""
+"""Folds for choosing models: each clip is scored by a detector that never heard its system or its speaker."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +12,16 @@ from dfa_utils.train import fit
 
 
 def family_of(system: str) -> str:
-    """What systems share that leave the same trace: the vocoder after the last "+", without a mode such as "-VC"."""
+    """The family of systems that leave the same trace: the vocoder after the last "+", without a mode such as "-VC"."""
     return system.split("+")[-1].removesuffix("-VC")
 
 
 def make_folds(manifest: pd.DataFrame, folds: int = 3, page: str | None = None) -> pd.Series:
-    """A fold number for each clip: fakes by the family of their system, reals by speaker; whole groups, sizes alike.
+    """A fold number for each clip: whole families of systems (fakes) and whole speakers (reals), in folds of like size.
 
-    With `page`, a column that names where clips come from, whole pages go to a fold, both classes together: then the
-    detector has not heard the recording channel either. A clip whose system, speaker or page is not named is a group of
-    its own. Raises ValueError for fewer families or speakers, or pages, than folds, and for fewer than two folds.
+    With `page`, a column with the source of a clip, whole pages go to a fold, both classes together: then the detector
+    has not heard the recording channel either. A clip whose system, speaker or page is not named is a group of its own.
+    Raises ValueError for fewer families or speakers, or pages, than folds, and for fewer than two folds.
     """
     fake = (manifest.label == 1).to_numpy()
     names = manifest[page] if page else np.where(fake, manifest.system.map(family_of), manifest.speaker)
@@ -34,9 +34,9 @@ def make_folds(manifest: pd.DataFrame, folds: int = 3, page: str | None = None) 
 
 
 def left_in(manifest: pd.DataFrame, numbers: pd.Series, fold: int) -> pd.DataFrame:
-    """The clips to train on for one fold: none of its clips, families or speakers, as far as they are named.
+    """The clips to train on for one fold, without its clips, families and speakers, where they are named.
 
-    Raises ValueError where nothing of a class is left, as when every system speaks with every voice.
+    Raises ValueError where nothing of a class is left, for instance if every system speaks with every voice.
     """
     out, families = numbers == fold, manifest.system.map(family_of)
     heard = manifest.speaker.isin(set(manifest.speaker[out]) - {""})
@@ -48,7 +48,7 @@ def left_in(manifest: pd.DataFrame, numbers: pd.Series, fold: int) -> pd.DataFra
 
 
 def fit_all_epochs(config: Config, manifest: pd.DataFrame, folder: Path) -> Path:
-    """The last checkpoint of a run below `folder` with no early stop: no validation clip has a say in the epoch."""
+    """The last checkpoint of a run below `folder` without early stopping: validation does not choose the epoch."""
     run = fit(replace(config, patience=config.epochs), manifest, folder / f"{config.model}-{config.digest}")
     return run.folder / "last.safetensors"
 
@@ -57,7 +57,7 @@ def _share_out(groups: np.ndarray, folds: int, kind: str) -> np.ndarray:
     """The fold of each clip [N], by scikit-learn's GroupKFold."""
     known = len(np.unique(groups))
     if folds < 2 or known < folds:
-        raise ValueError(f"cannot make {folds} folds of {known} {kind}; it takes two folds or more, none of them empty")
+        raise ValueError(f"cannot make {folds} folds of {known} {kind}; it needs two folds or more, none of them empty")
     numbers = np.zeros(len(groups), dtype=int)
     for fold, (_, unheard) in enumerate(GroupKFold(folds).split(groups, groups=groups)):
         numbers[unheard] = fold

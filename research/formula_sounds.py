@@ -1,6 +1,6 @@
-"""Sounds that are no speech: noises, tones, machines and simple music, made by formula.
+"""Sounds without speech: noises, tones, machines and simple music, made by formula.
 
-`python -m research.speech_check` trains on them what tells a recording of speech from one of anything else.
+`python -m research.speech_check` trains the speech check on them.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ SAMPLE_RATE = 16_000
 SAMPLES = 2 * SAMPLE_RATE  # of each sound
 TIMES = np.arange(SAMPLES) / SAMPLE_RATE  # s
 SEMITONE = 2 ** (1 / 12)
-LEVELS = (-30, -1)  # dB; the peak of a sound is drawn from them
+LEVELS = (-30, -1)  # dB; range of a sound's peak
 
 
 def make(kind: str, rng: np.random.Generator, varied: bool = False) -> np.ndarray:
-    """One sound of a kind in KINDS: [SAMPLES] float32 below full scale.
+    """One sound of a kind in SOUNDS: [SAMPLES] float32 below full scale.
 
-    With `varied` it may share the clip with another sound, lose its heights, stand in a room, and get noise.
+    With `varied` another sound, a low-pass, a room and noise may be added, each with a certain probability.
     """
-    sound = _to_peak(KINDS[kind](rng))
+    sound = _to_peak(SOUNDS[kind](rng))
     if varied:
         sound = _vary(sound, rng)
     return (_to_peak(sound) * 10 ** (rng.uniform(*LEVELS) / 20)).astype(np.float32)
@@ -28,7 +28,7 @@ def make(kind: str, rng: np.random.Generator, varied: bool = False) -> np.ndarra
 
 def _vary(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.3:
-        other = list(KINDS.values())[rng.integers(len(KINDS))]
+        other = list(SOUNDS.values())[rng.integers(len(SOUNDS))]
         sound = sound + rng.uniform(0.05, 1) * _to_peak(other(rng))
     if rng.random() < 0.3:
         sound = signal.sosfilt(signal.butter(4, rng.uniform(800, 7_000), fs=SAMPLE_RATE, output="sos"), sound)
@@ -182,7 +182,7 @@ def _birds(rng: np.random.Generator) -> np.ndarray:
     return sound
 
 
-KINDS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+SOUNDS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "white noise": lambda rng: _noise(rng, 0),
     "pink noise": lambda rng: _noise(rng, 1),
     "brown noise": lambda rng: _noise(rng, 2),

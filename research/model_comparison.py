@@ -1,14 +1,16 @@
-"""Kinds of models on the same data, with the same budget: python -m research.model_comparison --data ROOT --out FOLDER.
+"""Compare kinds of models on the same data, with the same budget: python -m research.model_comparison --data ROOT.
 
-Each model is trained on training, augmented, for the same epochs, and judged once on validation and testing. FOLDER
-gets models.csv, a row a model and seed: what it costs; and model_scores.csv.gz, a row a clip of validation and testing,
-and a column of P(fake) for each model and seed ("NAME SEED"). What is there is not computed again. core_seconds are
-those for which one core was busy with the training; other work on the machine makes them a little longer. With --speeds
-nothing is trained: all models judge the same windows in turn, for the column clips_per_second; nothing else should run.
+Each model is trained on the augmented clips of training, for the same number of epochs, and scored once on validation
+and testing. model_costs.csv gets a row per model and seed with its costs; model_scores.csv.gz a row per clip, and a
+column of P(fake) for each model and seed ("NAME SEED"). What is there is not computed again. core_seconds are those
+that one core spent on training. With --speeds nothing is trained: all models score the same windows in turn, for the
+column clips_per_second, while nothing else should run; then models.csv gets a row per model, with costs and errors,
+beside the released detector's.
+
+The rows of the spectrogram transformer and of the conformer are kept; commit 7e0fb69 is the last that trains them.
 """
 
 import argparse
-import gzip
 import sys
 import time
 from dataclasses import replace
@@ -20,39 +22,40 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dfa_utils.checkpoint import SHIPPED, load_checkpoint, runs_folder
+from dfa_utils.checkpoint import load_checkpoint, runs_folder
 from dfa_utils.config import Config
 from dfa_utils.dataset import scan
 from dfa_utils.evaluation import load_scores, score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model, count_parameters
-from dfa_utils.support import write_atomically
-from research.compare import interval_over_seeds, mean_rate, names_of, read_table
+from research.compare import interval_over_seeds, mean_rate
 from research.crossval import fit_all_epochs
 from research.recipes import PLAIN, augmented
+from research.tables import RESULTS, names_of, read_table, write_table
 
-GENTLE = replace(PLAIN, learning_rate=5e-4)  # attention does not stand the CNN's rate
 MODELS = {
     "CNN": PLAIN,
-    "spectrogram transformer": replace(GENTLE, model="ast", width=96, depth=3),
-    "conformer": replace(GENTLE, model="conformer", channels=(16, 16), width=64, depth=2),
     "MobileNetV3": replace(PLAIN, model="timm:mobilenetv3_small_050"),
     "SE-ResNet-18": replace(PLAIN, model="timm:legacy_seresnet18"),
-    "ViT tiny": replace(GENTLE, model="timm:vit_tiny_patch16_224"),
+    "ViT tiny": replace(PLAIN, model="timm:vit_tiny_patch16_224", learning_rate=5e-4),  # attention needs a lower rate
 }
 RELEASED = "released detector"
 CLIP = ["path", "split", "label", "system", "speaker"]
-WINDOWS, ROUNDS = 32, 9  # windows of a batch whose time is taken, and how often
+WINDOWS, ROUNDS = 32, 9  # windows of the batch that is timed, and how often
 
 
 def main(arguments=None) -> int:
     """Train and score what the two tables lack, or measure how fast the models are."""
     options = parser().parse_args(arguments)
     out = Path(options.out)
-    costs = _read(out / "models.csv", pd.DataFrame(columns=["model", "seed"]))
+    costs = _read(out / "model_costs.csv", pd.DataFrame(columns=["model", "seed"]))
     costs = with_speeds(costs) if options.speeds else train_all(options, costs, out)
-    _write(out / "models.csv", costs)
+    write_table(out / "model_costs.csv", costs, "%.9g")
     print(costs.to_string(index=False))
+    if options.speeds:
+        table = comparison(costs, read_table(out / "model_scores.csv.gz"), released_scores())
+        write_table(out / "models.csv", table, index=True)
+        print(table.to_string())
     return 0
 
 
@@ -62,14 +65,14 @@ def parser() -> argparse.ArgumentParser:
     what = top.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", metavar="ROOT", help="a data set with the three splits, to train on")
     what.add_argument("--speeds", action="store_true", help="measure clips_per_second instead, with one thread")
-    top.add_argument("--out", required=True, metavar="FOLDER", help="where the two tables go")
+    top.add_argument("--out", default=RESULTS, metavar="FOLDER", help="for the tables (default: research/results)")
     top.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), metavar="NAME")
     top.add_argument("--seeds", nargs="+", type=int, default=[0])
     return top
 
 
 def train_all(options: argparse.Namespace, costs: pd.DataFrame, out: Path) -> pd.DataFrame:
-    """`costs` with a row for each of the models and seeds; the scores are written as they come."""
+    """`costs` with a row for each of the models and seeds; the scores are written after each training."""
     manifest = scan(options.data)
     judged = manifest[manifest.split != "training"]
     clips = judged.assign(path=names_of(judged, Path(options.data)))[CLIP].reset_index(drop=True)
@@ -80,13 +83,13 @@ def train_all(options: argparse.Namespace, costs: pd.DataFrame, out: Path) -> pd
         row, column = try_model(augmented(replace(MODELS[name], seed=seed)), manifest, judged)
         scores[f"{name} {seed}"] = column
         costs = pd.concat([costs, pd.DataFrame([{"model": name, "seed": seed, **row}])], ignore_index=True)
-        _write(out / "model_scores.csv.gz", scores)
-        _write(out / "models.csv", costs)
+        write_table(out / "model_scores.csv.gz", scores)
+        write_table(out / "model_costs.csv", costs, "%.9g")
     return costs
 
 
 def try_model(config: Config, manifest: pd.DataFrame, judged: pd.DataFrame) -> tuple[dict, list[float]]:
-    """What the model costs, and its P(fake) for each of the `judged` clips; trained if there is no such run yet."""
+    """The model's costs, and its P(fake) for each of the `judged` clips; it is trained if there is no such run yet."""
     start = time.process_time()
     checkpoint = fit_all_epochs(config, manifest, runs_folder() / "vision")
     busy = time.process_time() - start
@@ -96,19 +99,20 @@ def try_model(config: Config, manifest: pd.DataFrame, judged: pd.DataFrame) -> t
 
 
 def count_macs(model: torch.nn.Module) -> int:
-    """Multiplications with an addition that the networks take for one window; the spectrogram is not counted."""
+    """Multiply-accumulate operations of the networks for one window; the spectrogram is not counted."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model.eval()(torch.randn(1, model.config.clip_samples))
     return counter.get_total_flops() // 2
 
 
 def with_speeds(costs: pd.DataFrame) -> pd.DataFrame:
-    """`costs` with clips_per_second, and with a row for the released detector."""
+    """`costs` with clips_per_second of the models in MODELS, and with a row for the released detector."""
     released = Detector.load().model
     row = {"model": RELEASED, "parameters": count_parameters(released), "macs": count_macs(released)}
     costs = pd.concat([costs[costs.model != RELEASED], pd.DataFrame([row])], ignore_index=True)
-    models = {name: build_model(config=MODELS[name]) for name in costs.model.unique() if name != RELEASED}
-    return costs.assign(clips_per_second=costs.model.map(measure_speeds(models | {RELEASED: released})).round())
+    models = {name: build_model(config=MODELS[name]) for name in costs.model.unique() if name in MODELS}
+    speeds = costs.model.map(measure_speeds(models | {RELEASED: released})).round()
+    return costs.assign(clips_per_second=speeds.fillna(costs.get("clips_per_second")))
 
 
 def measure_speeds(models: dict[str, torch.nn.Module]) -> dict[str, float]:
@@ -128,15 +132,13 @@ def measure_speeds(models: dict[str, torch.nn.Module]) -> dict[str, float]:
     return {name: WINDOWS / float(np.median(times)) for name, times in took.items()}
 
 
-def comparison(folder=SHIPPED.parent) -> pd.DataFrame:
-    """One row a model, from the two tables in `folder`, the lowest error on new systems first.
+def comparison(costs: pd.DataFrame, scores: pd.DataFrame, released: pd.DataFrame) -> pd.DataFrame:
+    """One row per model, the lowest error on new systems first, from the two tables and the released detector's scores.
 
-    parameters, macs (of one window), core_minutes of training and clips_per_second say what it costs; seeds, how often
-    it was trained. new: mean EER over the seeds on the reals of validation and its fakes by systems that training
-    lacks; testing: that on testing; each with its 95 % interval by speaker and system (_low, _high).
+    parameters, macs (of one window), core_minutes of training and clips_per_second are its costs; seeds, how often it
+    was trained. new: mean EER over the seeds on the reals of validation and its fakes by systems that training lacks;
+    testing: that on testing; each with its 95 % interval by speaker and system (_low, _high).
     """
-    costs, scores = read_table(folder / "models.csv"), read_table(folder / "model_scores.csv.gz")
-    released, _ = load_scores(SHIPPED.parent / "scores.csv")
     scores = scores.merge(released[["path", "score"]].rename(columns={"score": RELEASED}), on="path")
     heard = scores.system.isin(released[released.split == "training"].system) & (scores.label == 1)
     parts = {"new": scores[(scores.split == "validation") & ~heard], "testing": scores[scores.split == "testing"]}
@@ -154,13 +156,13 @@ def comparison(folder=SHIPPED.parent) -> pd.DataFrame:
     return rows.sort_values("new")
 
 
+def released_scores() -> pd.DataFrame:
+    """The released detector's score of every clip, as `research.build` wrote it."""
+    return load_scores(RESULTS / "scores.csv.gz")[0]
+
+
 def _read(path: Path, empty: pd.DataFrame) -> pd.DataFrame:
     return read_table(path) if path.exists() else empty
-
-
-def _write(path: Path, table: pd.DataFrame) -> None:
-    content = table.to_csv(index=False, float_format="%.9g").encode()
-    write_atomically(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Vocoders: they take speech apart and put it together again, which makes a fake that differs by their trace alone.
+"""Classical vocoders: they analyse speech and synthesise it again, so that the copy differs by their trace alone.
 
-They are classical ones: none has trained weights. Each takes a waveform [T] (NumPy float32) of 0.1 s or more, with a
-peak of 1, its `sample_rate` in Hz, and a generator, from which it draws its settings; it returns [T], in step with the
-waveform. Sizes in samples are those at 16 kHz; at other rates they last as long.
+None has trained weights. Each takes a waveform [T] (NumPy float32) of 0.1 s or more with a peak of 1, its `sample_rate`
+in Hz, and a generator, from which it draws its settings; it returns [T], every sample at its place. Sizes in samples
+are those at 16 kHz; at other rates they last as long.
 """
 
 import math
@@ -16,13 +16,13 @@ from torch.nn.functional import pad
 
 from dfa_utils.support import find_entry
 
-FLOOR = 1e-5  # magnitude below which a spectrogram holds nothing
+FLOOR = 1e-5  # magnitude below which a spectrogram counts as empty
 PITCH_RANGE = (60, 500)  # Hz
 Vocoder = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
 
 def griffin_lim(waveform: np.ndarray, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
-    """[T] from its magnitude spectrogram alone, by 8 to 40 rounds of fast Griffin-Lim from random phase.
+    """[T] from its magnitude spectrogram, by 8 to 40 rounds of fast Griffin-Lim from random phase.
 
     FFT size 512, 800 or 1,024, hop a quarter or a fifth of it. Griffin and Lim, IEEE TASSP 1984; Perraudin et al.,
     "A fast Griffin-Lim algorithm", WASPAA 2013.
@@ -75,9 +75,9 @@ VOCODERS: dict[str, Vocoder] = {"griffin_lim": griffin_lim, "source_filter": sou
 
 
 def vocode(waveform: torch.Tensor, name: str, sample_rate: int, generator: np.random.Generator) -> torch.Tensor:
-    """The copy [T] that the vocoder called `name` makes of [T] at `sample_rate` Hz; finite, in step with it.
+    """The copy [T] of [T] at `sample_rate` Hz by the vocoder called `name`; its level scales with the waveform's.
 
-    It scales with the waveform's level. Raises ValueError for an unknown name and for anything but a waveform [T].
+    Raises ValueError for an unknown name and for anything but a waveform [T].
     """
     if waveform.ndim != 1 or not len(waveform):
         raise ValueError(f"expected one waveform [T], got {tuple(waveform.shape)}")
@@ -123,7 +123,7 @@ def _excitation(waveform: np.ndarray, sample_rate: int, generator: np.random.Gen
 
 
 def _pitch(waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """f0 in Hz, held over what is unvoiced, and whether it is voiced: [T] each; by pYIN in steps of a quarter semitone.
+    """f0 in Hz, interpolated where unvoiced, and whether it is voiced, [T] each: pYIN in steps of a quarter semitone.
 
     Finer steps take many times as long. Mauch and Dixon, "pYIN", ICASSP 2014.
     """

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binom
-from test_corruptions import lag, reverberation_time
+from test_degradations import lag, reverberation_time
 
 from dfa_utils import augment
 from dfa_utils.augment import AUGMENTATIONS, CODECS, Augmentation
 
 RATE = 16_000
-STAY = sorted(set(AUGMENTATIONS) - {"speed", "pitch_shift"})  # in step sample by sample
-CONSTANTS = {"mu_law", "speed", "pitch_shift"}  # torchaudio makes single numbers there, which go with any device
+STAY = sorted(set(AUGMENTATIONS) - {"speed"})  # in step sample by sample
+CONSTANTS = {"mu_law", "speed"}  # torchaudio makes single numbers there, which go with any device
 
 
 def generator(seed=0):
@@ -235,20 +235,12 @@ def test_mu_law_leaves_at_most_256_values():
     assert decibels(power(hiss(20, 32_000)) / power(after - hiss(20, 32_000))).min() > 25
 
 
-@pytest.mark.parametrize(("name", "factors"), [("speed", augment.SPEEDS), ("pitch_shift", augment.PITCHES)])
-def test_a_tone_moves_by_the_factor(name, factors):
-    hz = pitch(apply(name, sine(1_000).repeat(20, 1)))
+def test_a_tone_moves_by_the_factor():
+    factors = [old / new for old, new in augment.SPEEDS]
+    hz = pitch(apply("speed", sine(1_000).repeat(20, 1)))
     nearest = torch.tensor([min((1_000 * factor for factor in factors), key=lambda x: abs(x - found)) for found in hz])
     assert (hz - nearest).abs().max() < 4
     assert len(nearest.unique()) == len(factors)
-
-
-def test_the_pitch_shift_keeps_the_tempo():
-    waves = torch.zeros(10, RATE)
-    waves[:, 8_000:8_800] = sine(1_000)[:800]
-    after = apply("pitch_shift", waves)
-    times = (after.square() @ torch.arange(float(RATE))) / after.square().sum(dim=1)
-    assert (times - 8_400).abs().max() < 160
 
 
 def test_rawboost_adds_the_harmonics_of_its_powers():
@@ -290,7 +282,7 @@ def test_every_codec_is_in_step_and_does_its_work(name):
 
 def test_a_lower_quality_hurts_more():
     wave = 0.7 * torch.tanh(sine(150) * 3) + hiss(1, RATE, 0.05)[0]
-    for name in augment.QUALITIES:
+    for name in (name for name, (_, levels, _) in CODECS.items() if levels):
         best, worst = ((augment._through(wave, name, quality, RATE) - wave).norm() for quality in (0.0, 1.0))
         assert worst > 1.2 * best, name
 

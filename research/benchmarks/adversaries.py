@@ -1,9 +1,9 @@
-"""(m) Fakes that try to pass: `adversaries.py ROOT`, verdicts on the fakes of its validation, attacked and laundered.
+"""Fakes that try to pass: `adversaries.py ROOT`, verdicts on the fakes of its validation, attacked and laundered.
 
 Attacks know the detector: FGSM (Goodfellow et al., "Explaining and harnessing adversarial examples", 2015) is one step
-along the sign of the gradient, PGD (Madry et al., "Towards deep learning models resistant to adversarial attacks",
-2018) STEPS smaller ones, both within a bound that lies 30 or 40 dB below the clip's RMS. Laundering knows nothing: it
-is what any audio program does. Printed: the share of fakes that are called real, uncertain, and still fake.
+along the sign of the gradient; PGD (Madry et al., "Towards deep learning models resistant to adversarial attacks",
+2018) takes STEPS smaller ones. Both stay within a bound 30 or 40 dB below the clip's RMS. Laundering knows nothing of
+the detector: any audio program does it. Printed: the share of fakes that are called real, uncertain, and still fake.
 """
 
 import argparse
@@ -16,10 +16,9 @@ from common import write
 from dfa_utils.audio import load_audio
 from dfa_utils.augment import change_rate
 from dfa_utils.dataset import scan
-from dfa_utils.degradations import corrupt
 from dfa_utils.inference import Detector
-from dfa_utils.models import logit_of_fake
 from dfa_utils.support import progress_bar
+from research.conditions import degrade
 
 STEPS, RATE = 20, 16_000
 LAUNDERING = {
@@ -28,7 +27,7 @@ LAUNDERING = {
     "white noise at 20 dB": ("noise", 20),
     "loudspeaker, room, microphone": ("rerecording", 0.3),
     "telephone": ("telephone", 8),
-}  # name and level of a corruption
+}  # name and level of a condition
 
 
 def attack(model, wave: torch.Tensor, snr_db: float, steps: int) -> torch.Tensor:
@@ -37,14 +36,14 @@ def attack(model, wave: torch.Tensor, snr_db: float, steps: int) -> torch.Tensor
     step, change = (bound if steps == 1 else bound / 5), torch.zeros_like(wave)
     for _ in range(steps):
         change.requires_grad_()
-        logit_of_fake(model((wave + change)[None])).backward()
+        model((wave + change)[None]).diff().backward()  # the logit of P(fake)
         change = (change.detach() - step * change.grad.sign()).clamp(-bound, bound)
     return (wave + change).detach()
 
 
 def verdicts(detector, waves) -> dict[str, float]:
     """Percent of the waves for each verdict."""
-    labels = Counter(result.label for _, result in detector.judge(("clip", [wave]) for wave in waves))
+    labels = Counter(result.label for _, result in detector.predict_recordings(("clip", [wave]) for wave in waves))
     return {label: round(100 * labels[label] / labels.total(), 1) for label in ("real", "uncertain", "fake")}
 
 
@@ -61,6 +60,6 @@ for snr_db in (40, 30):
 halved = (change_rate(change_rate(wave, RATE, RATE // 2), RATE // 2, RATE) for wave in fakes)
 figures["resampled to 8 kHz and back"] = verdicts(detector, halved)
 for name, (kind, level) in LAUNDERING.items():
-    laundered = (corrupt(wave, kind, level, RATE, np.random.default_rng(i)) for i, wave in enumerate(fakes))
+    laundered = (degrade(wave, kind, level, RATE, np.random.default_rng(i)) for i, wave in enumerate(fakes))
     figures[name] = verdicts(detector, laundered)
 write("adversaries", figures)

@@ -1,14 +1,15 @@
-"""(e) Where the time of a training epoch and of a scoring pass goes, by torch.profiler: share of each kind of work."""
+"""The time of a training epoch and of a scoring pass by kind of work, measured with torch.profiler."""
 
 import time
 
-from common import make_clips, scratch, threads, write
+from common import make_clips, scratch, threads, training_state, write
 from torch.profiler import ProfilerActivity, profile
 
 from dfa_utils.config import Config
+from dfa_utils.dataset import ClipDataset, make_loader
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model
-from dfa_utils.train import Trainer
+from dfa_utils.train import train_one_epoch
 
 COUNT, config = 320, Config()
 KINDS = {
@@ -44,12 +45,13 @@ def shares(function) -> dict[str, float]:
 
 with scratch() as folder, threads(1):
     manifest = make_clips(folder, COUNT)
-    trainer = Trainer(config, manifest, folder / "run", "benchmark")
+    state = training_state(config)
+    batches = make_loader(ClipDataset(manifest[manifest.split == "training"], config, train=True))
     detector, paths = Detector(build_model(), {}), manifest.path.tolist()
     write(
         "arithmetic",
         {
-            "training, one thread (% of the time)": shares(trainer._train),
+            "training, one thread (% of the time)": shares(lambda: train_one_epoch(state, batches)),
             "scoring from files, one thread (% of the time)": shares(lambda: list(detector.predict_files(paths))),
         },
     )

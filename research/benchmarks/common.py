@@ -1,7 +1,7 @@
-"""What the benchmarks share: clips to work on, timing side by side, results as JSON.
+"""Shared by the benchmarks: clips to work on, timing side by side, results as JSON.
 
-Each benchmark is a command: `python tests/benchmarks/NAME.py` prints its figures and writes them to
-tests/benchmarks/results/NAME.json. Times on a shared machine jump, so alternatives are timed in turns and the median
+Each benchmark is a command: `python research/benchmarks/NAME.py` prints its figures and writes them to
+research/benchmarks/results/NAME.json. Times on a shared machine vary, so alternatives are timed in turns and the median
 of the turns counts; ratios say more than milliseconds.
 """
 
@@ -22,10 +22,17 @@ os.environ["TQDM_DISABLE"] = "1"
 import pandas as pd
 import soundfile
 import torch
+from accelerate import Accelerator
 from threadpoolctl import threadpool_limits
+from torch.optim.lr_scheduler import ConstantLR
+
+from dfa_utils.config import Config
+from dfa_utils.models import build_model
+from dfa_utils.train import Run, _State
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
+sys.path.append(str(ROOT))  # research and web are not installed
 
 
 @contextmanager
@@ -56,7 +63,7 @@ def make_clips(folder: Path, count: int, rate: int = 16_000) -> pd.DataFrame:
 
 
 def time_in_turns(functions: dict, turns: int = 5) -> dict[str, float]:
-    """Median seconds of each function over `turns` rounds, after one round that does not count."""
+    """Median seconds of each function over `turns` rounds, after one round of warming up."""
     seconds = {name: [] for name in functions}
     for turn in range(turns + 1):
         for name, function in functions.items():
@@ -85,10 +92,18 @@ def _pin(cores: set[int]) -> None:
         os.sched_setaffinity(int(thread), cores)
 
 
+def training_state(config: Config, precision: str = "fp32") -> _State:
+    """A fresh detector with optimizer and schedule, as `fit` makes them, to be given to `train_one_epoch`."""
+    accelerator, detector = Accelerator(), build_model(config=config)
+    optimizer = torch.optim.AdamW(detector.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    prepared, schedule = accelerator.prepare(detector, optimizer), ConstantLR(optimizer, factor=1)
+    return _State(Run(Path()), accelerator, detector, *prepared, schedule, {"precision": precision})
+
+
 def peak_megabytes(code: str, *arguments) -> float:
     """Peak memory of a fresh Python that runs `code` with sys.argv[1:] = arguments (Linux).
 
-    Not by getrusage, whose peak begins with that of the process it was started from.
+    getrusage would not do: its peak begins with that of the parent process.
     """
     code += "\nprint(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     command = [sys.executable, "-c", code, *map(str, arguments)]

@@ -1,6 +1,6 @@
-"""(a) Milliseconds to get 2 s of a clip into memory, by kind of file: plain readers, our loader, the cache.
+"""Milliseconds to get 2 s of a clip into memory, by kind of file: plain readers, our loader, the cache.
 
-The last line of each kind is what training reads: a crop of 2 s. It decides which files the cache is kept for.
+The last line of each kind is what training reads: a crop of 2 s. It decides which files are cached.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""(b) Milliseconds for the mel spectrogram in dB of a 2 s clip, on one thread: LogMel, torchaudio, librosa."""
+"""Milliseconds for the mel spectrogram in dB of a 2 s clip, on one thread: LogMel, torchaudio, librosa."""
 
 import librosa
 import torch
@@ -6,12 +6,12 @@ from common import threads, time_in_turns, write
 from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 
 from dfa_utils.config import Config
-from dfa_utils.features import LogMel
+from dfa_utils.features import TOP_DB, LogMel
 
 COUNT, config = 64, Config()
 waves = 0.1 * torch.randn(COUNT, config.clip_samples, generator=torch.Generator().manual_seed(0))
 settings = {"n_fft": config.n_fft, "hop_length": config.hop_length, "n_mels": config.n_mels}
-front_end, to_db = LogMel(config), AmplitudeToDB("power", top_db=config.top_db)
+front_end, to_db = LogMel(config), AmplitudeToDB("power", top_db=TOP_DB)
 mel = MelSpectrogram(config.sample_rate, **settings)
 ways = {
     "LogMel, batches of 32": lambda: [front_end(batch) for batch in waves.split(32)],

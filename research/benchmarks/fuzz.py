@@ -1,9 +1,9 @@
-"""(l) Damaged files by the hundred thousand: `fuzz.py [--audio N] [--checkpoints N]`.
+"""Hundreds of thousands of damaged files: `fuzz.py [--audio N] [--checkpoints N]`.
 
-Valid files are damaged at random (bytes changed, cut out, doubled, swapped in from another file; numbers of the header
-made extreme) and given to `stream_audio`, or to `Detector.load` for checkpoints and ONNX files. Each must give finite
-samples or a working detector, or an AudioError or CheckpointError; anything else, a crash of the process, or more than
-SECONDS is a finding, printed with the number that repeats it: `fuzz.py --repeat audio NUMBER`.
+Valid files are damaged at random: bytes are changed, removed, repeated or replaced by those of another file, numbers of
+the header made extreme. They go to `stream_audio`, to `Detector.load`, or, ONNX files, to web/without_torch.py. Each
+must give finite samples or a working detector, or the error that is documented; anything else, a crash of the process,
+or more than SECONDS is a finding, printed with the number that repeats it: `fuzz.py --repeat audio NUMBER`.
 """
 
 import argparse
@@ -22,14 +22,15 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from common import ROOT, write
+from web.without_torch import Detector as ExportedDetector
 
 from dfa_utils.audio import AudioError, stream_audio
-from dfa_utils.checkpoint import SHIPPED, CheckpointError
+from dfa_utils.checkpoint import RELEASED, CheckpointError
 from dfa_utils.export import export_onnx
 from dfa_utils.inference import Detector
-from dfa_utils.speech import SPEECH
+from dfa_utils.speech import SPEECH_CHECK
 
-MARK = "@ "  # before the lines that are not of some library
+MARK = "@ "  # before our own lines; libraries print others
 SECONDS = 20  # that one input may take
 FORMATS = {
     "WAV": ("PCM_U8", "PCM_16", "PCM_24", "FLOAT", "DOUBLE", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "GSM610"),
@@ -50,12 +51,13 @@ FORMATS = {
     "MAT5": ("FLOAT",),
     "SVX": ("PCM_16",),
 }
-BY_FFMPEG = 0.1  # share of the audio inputs that are m4a and webm; FFmpeg takes many times as long to start
+BY_FFMPEG = 0.1  # share of m4a and webm among the audio inputs; FFmpeg takes many times as long to start
+CLIP = ROOT / "data" / "toy" / "testing" / "real" / "voice15-005.wav"
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
 def audio_seeds() -> tuple[list[bytes], list[bytes]]:
-    """Valid files of a tenth of a second: those that libsndfile reads, and those that take FFmpeg."""
+    """Valid files of a tenth of a second: for libsndfile, and for FFmpeg."""
     wave, found = 0.3 * np.random.default_rng(0).standard_normal((1_600, 1)), []
     for form, subtypes in FORMATS.items():
         for subtype in subtypes:
@@ -68,14 +70,14 @@ def audio_seeds() -> tuple[list[bytes], list[bytes]]:
 
 
 def checkpoint_seeds() -> list[bytes]:
-    """The package's detector and check, and the detector as ONNX."""
+    """The released detector, the speech check, and the detector as ONNX."""
     with tempfile.TemporaryDirectory() as folder:
         exported = export_onnx(Detector.load(), Path(folder) / "a.onnx").read_bytes()
-    return [SHIPPED.read_bytes(), SPEECH.read_bytes(), exported]
+    return [RELEASED.read_bytes(), SPEECH_CHECK.read_bytes(), exported]
 
 
 def damage(content: bytes, other: bytes, head: int, rng: np.random.Generator) -> bytes:
-    """One to four damages, half of them within the first `head` bytes."""
+    """The content with one to four changes, half of them within the first `head` bytes."""
     data = bytearray(content)
     for _ in range(rng.integers(1, 5)):
         end = min(head, len(data)) if rng.random() < 0.5 else len(data)
@@ -117,7 +119,7 @@ def checkpoint_input(number: int, seeds) -> tuple[bytes, str]:
 
 
 def try_audio(path: Path) -> str:
-    """What came of a file: "samples" or the kind of its AudioError."""
+    """The outcome of a file: "samples" or the kind of its AudioError."""
     try:
         finite = all(np.isfinite(block).all() for block in stream_audio(path))
     except AudioError as error:
@@ -126,14 +128,16 @@ def try_audio(path: Path) -> str:
 
 
 def try_checkpoint(path: Path) -> str:
-    """What came of a file: "detector" or "refused"."""
+    """The outcome of a file: "detector" or "refused"."""
+    load, refusal = (ExportedDetector, ValueError) if path.suffix == ".onnx" else (Detector.load, CheckpointError)
     try:
-        detector = Detector.load(path)
-        result = detector.predict(0.1 * np.sin(np.arange(16_000) / 3).astype("float32"))
-    except CheckpointError as error:
+        detector = load(path)
+    except refusal as error:
         return "refused" if path.name in str(error) else f"FINDING: the error does not name the file: {error}"
-    except AudioError:
-        return "no finite score, and says so"
+    try:
+        result = detector.predict(CLIP)
+    except (AudioError, ValueError) as error:
+        return "no finite score, and says so" if "finite score" in str(error) else f"FINDING: {error}"
     return "detector" if 0 <= result.score <= 1 else f"FINDING: score {result.score}"
 
 
@@ -144,7 +148,7 @@ KINDS = {
 
 
 def work(kind: str, start: int, end: int) -> None:
-    """Try inputs start to end; a line each on stdout: its number, and what came of it."""
+    """Try inputs start to end; print a line for each: its number and outcome."""
     make_seeds, make_input, attempt = KINDS[kind]
     seeds = make_seeds()
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError(f"more than {SECONDS} s")))
@@ -155,7 +159,7 @@ def work(kind: str, start: int, end: int) -> None:
             path = Path(folder) / f"{number}{suffix}"
             path.write_bytes(content)
             signal.alarm(SECONDS)
-            faulthandler.dump_traceback_later(2 * SECONDS, exit=True)  # within a library no signal is heard
+            faulthandler.dump_traceback_later(2 * SECONDS, exit=True)  # signals do not interrupt a library
             try:
                 outcome = attempt(path)
             except Exception as error:
@@ -167,7 +171,7 @@ def work(kind: str, start: int, end: int) -> None:
 
 
 def fuzz(kind: str, count: int) -> dict:
-    """Try `count` inputs in a process of their own, and go on in a new one where a process died."""
+    """Try `count` inputs in a process of their own; after a crash a new one continues."""
     outcomes, findings, start = Counter(), [], 0
     while start < count:
         command = [sys.executable, __file__, "--work", kind, str(start), str(count)]
@@ -186,7 +190,7 @@ def fuzz(kind: str, count: int) -> dict:
             print(findings[-1], flush=True)
             start += 1
         if start == begun_at:
-            raise RuntimeError(f"the work cannot begin; see why: {' '.join(command)}")
+            raise RuntimeError(f"the work cannot begin; to see why: {' '.join(command)}")
     return {"inputs": sum(outcomes.values()), "findings": findings, **dict((+outcomes).most_common())}
 
 

@@ -1,17 +1,17 @@
-"""(f) Seconds against work, 1x to 8x: number of clips and length of a file; the exponent of the fitted power law."""
+"""Seconds against work, 1x to 8x: number of clips and length of a file; the exponent of the fitted power law."""
 
 import time
 
 import numpy as np
 import soundfile
-from common import make_clips, scratch, write
+from common import make_clips, scratch, training_state, write
 
 from dfa_utils.audio import load_audio
 from dfa_utils.config import Config
-from dfa_utils.dataset import find_unusable
+from dfa_utils.dataset import ClipDataset, find_unusable, make_loader
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model
-from dfa_utils.train import Trainer
+from dfa_utils.train import train_one_epoch
 
 FACTORS, TURNS = (1, 2, 4, 8), 5
 
@@ -33,23 +33,17 @@ with scratch() as folder:
     manifest, config = make_clips(folder, 1600), Config()
     training = manifest[manifest.split == "training"]
     paths, detector = training.path.tolist(), Detector(build_model(), {})
-    trainers = {}
+    state, batches = training_state(config), {}
     for factor in FACTORS:
-        some = manifest[(manifest.split == "validation") | (manifest.index < 80 * factor)]
-        trainers[factor] = Trainer(config, some, folder / f"run{factor}", "benchmark")
+        batches[factor] = make_loader(ClipDataset(training[: 80 * factor], config, train=True))
         minute = np.tile(load_audio(paths[0]).numpy(), 30)
         soundfile.write(folder / f"{factor}.wav", np.tile(minute, factor), config.sample_rate)
-
-    def epoch(factor):
-        """One training epoch on 80 clips x factor."""
-        trainers[factor].schedule.last_epoch = 0
-        trainers[factor]._train()
 
     write(
         "growth",
         {
             "checking clips (200)": growth(lambda factor: find_unusable(paths[: 200 * factor])),
-            "training epoch (80 clips)": growth(epoch),
+            "training epoch (80 clips)": growth(lambda factor: train_one_epoch(state, batches[factor])),
             "scoring files (100 clips)": growth(lambda factor: list(detector.predict_files(paths[: 100 * factor]))),
             "one file (1 minute)": growth(lambda factor: detector.predict(folder / f"{factor}.wav")),
         },

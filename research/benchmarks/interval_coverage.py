@@ -1,4 +1,4 @@
-"""(i) How often 95 % intervals of the EER hold the truth, when the clips of a speaker sound alike.
+"""How often 95 % intervals of the EER hold the truth, when the clips of a speaker sound alike.
 
 Scores are Gaussian with standard deviation 1, the classes 2 apart, so that the true EER is Phi(-1) = 15.87 %; a share
 of the variance (the intra-class correlation) belongs to the speaker. Each speaker is of one class and has 7 clips.

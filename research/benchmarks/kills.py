@@ -1,9 +1,9 @@
-"""SIGKILL at 30 random moments each of all work that takes long, continued until done: nothing lost, nothing doubled.
+"""SIGKILL at 30 random moments each of all work that takes long, continued until done: nothing lost, nothing twice.
 
 Cache fill and bulk scoring are hit at a random moment after their work began; at the end the cache must hold every clip
 exactly, and the table every file once, in order, with the scores of an undisturbed run. Toy generation, training,
-export and release are hit at any moment between their start and the time that they take undisturbed; what they wrote
-at the end must equal what an undisturbed call wrote.
+export and release are hit at any moment of the time that they take undisturbed; the files at the end must equal those
+of an undisturbed call.
 """
 
 import csv
@@ -78,14 +78,14 @@ def small_release(folder: Path) -> Path:
 TOY = ROOT / "data" / "toy"
 WHOLE = {  # the command for a folder, and the files that count
     "toy": (lambda out: ["dfa_utils", "toy", out, "--size", "fixture"], "*"),
-    "training": (lambda out: ["dfa_utils", "train", "--data", TOY, "--folder", out, "--epochs", "12"], "*.safetensors"),
+    "training": (lambda out: ["dfa_utils", "train", "--data", TOY, "--folder", out], "*.safetensors"),
     "export": (lambda out: ["dfa_utils", "export", "--onnx", out / "a.onnx"], "*"),
     "release": (
         lambda out: [
             *("research.build", "--data", small_release(out.parent)),
-            *("--runs", out / "runs", "--out", out / "a.safetensors"),
+            *("--runs", out / "runs", "--out", out),
         ],
-        "a.safetensors",
+        "detector.safetensors",
     ),
 }
 
@@ -124,7 +124,7 @@ def rows(path: Path) -> list[list[str]]:
 
 
 with scratch() as folder:
-    paths = make_clips(folder, COUNT, rate=22_050).path.tolist()  # another rate than the model's: these are cached
+    paths = make_clips(folder, COUNT, rate=22_050).path.tolist()  # not the rate of the model, so these are cached
     entries = cache.cache_folder()
     at = kill_and_continue(
         [sys.executable, "-c", FILL, folder / "clips"], lambda: sum(1 for _ in entries.glob("??/*.npy")), len(paths)

@@ -1,4 +1,4 @@
-"""(g) Peak memory of a process against the number of clips and the length of a file; 70,000 files through the cache."""
+"""Peak memory of a process against the number of clips and the length of a file; 70,000 files through the cache."""
 
 import shutil
 import time

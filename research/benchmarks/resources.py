@@ -1,6 +1,6 @@
-"""(n) What 10,000 predictions leave behind: open files, threads, temporary files and memory, after every 1,000 (Linux).
+"""What 10,000 predictions leave behind: open files, threads, temporary files and memory, after every 1,000 (Linux).
 
-`resources.py [--predictions N] [--checkpoint FILE]`: files of several formats, one that is refused among ten.
+`resources.py [--predictions N] [--checkpoint FILE]`: files of several formats; one in ten is refused.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from dfa_utils.inference import Detector
 
 
 def state() -> dict[str, float]:
-    """What this process holds now."""
+    """The open files, threads, temporary files and memory of this process."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
         "open files": len(os.listdir("/proc/self/fd")),

@@ -1,4 +1,4 @@
-"""What the released detector says of eSpeak NG, a program whose voices follow rules; `apt-get install espeak-ng`.
+"""Verdicts of the released detector on eSpeak NG, a program whose voices follow rules; `apt-get install espeak-ng`.
 
 Ten voices say six sentences each. The detector learnt from neural synthesis and from a few classical systems.
 """

@@ -9,23 +9,25 @@ from dataclasses import replace
 from common import scratch, write
 
 from dfa_utils import Config, Detector, fit, metrics, scan, toy
-from dfa_utils.degradations import CLEAN, score_conditions
-from research.recipes import CHANNELS
+from dfa_utils.augment import CHANNELS
+from research.conditions import CLEAN, score_conditions
 
-DAMAGE = [CLEAN, ("noise", 10), ("noise", 0), ("mp3", 32), ("band", 2000), ("telephone", 8)]
+CONDITIONS = [CLEAN, ("noise", 10), ("noise", 0), ("mp3", 32), ("band", 2000), ("telephone", 8)]
 SEEDS = (0, 1, 2)
 
 
 def figures(config: Config, manifest, folder) -> dict[str, float]:
-    """EER in percent on validation and testing, by system and under damage."""
+    """EER in percent on validation and testing, by system and under degradations."""
     detector = Detector.load(fit(config, manifest, folder).folder)
     parts = {split: manifest[manifest.split == split].reset_index(drop=True) for split in ("validation", "testing")}
     found = {"validation": rate(parts["validation"], score_conditions(detector, parts["validation"].path, [CLEAN])[0])}
-    testing, (clean, *damaged) = parts["testing"], score_conditions(detector, parts["testing"].path, DAMAGE)
+    testing, (clean, *degraded) = parts["testing"], score_conditions(detector, parts["testing"].path, CONDITIONS)
     new = testing.system == toy.UNSEEN
     found |= {"testing": rate(testing, clean), "testing, known vocoders": rate(testing[~new], clean[~new])}
     found["testing, new vocoder"] = rate(testing[new | (testing.label == 0)], clean[new | (testing.label == 0)])
-    return found | {f"{name} {level}": rate(testing, s) for (name, level), s in zip(DAMAGE[1:], damaged, strict=True)}
+    return found | {
+        f"{name} {level}": rate(testing, s) for (name, level), s in zip(CONDITIONS[1:], degraded, strict=True)
+    }
 
 
 def rate(part, scores) -> float:

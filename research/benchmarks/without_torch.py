@@ -1,4 +1,4 @@
-"""(o) The install without torch: MB on disk, and seconds from the call to the first verdict, beside that with torch."""
+"""web/without_torch.py: the MB that it needs on disk, and the seconds to its first verdict, beside those with torch."""
 
 import subprocess
 import sys
@@ -11,17 +11,16 @@ from common import ROOT, scratch, write
 from dfa_utils.export import export_onnx
 from dfa_utils.inference import Detector
 
-PACKAGES = ("numpy", "soundfile", "onnxruntime", "tqdm")
+PACKAGES = ("numpy", "soundfile", "onnxruntime")
 CLIP = ROOT / "data" / "toy" / "testing" / "real" / "voice15-005.wav"
 
 
-def seconds_to_verdict(python, *options, folder) -> float:
-    """Median of five calls of `predict` on one clip."""
+def seconds_to_verdict(*command) -> float:
+    """Median of five calls on one clip."""
     taken = []
     for _ in range(5):
         start = time.perf_counter()
-        command = [python, "-m", "dfa_utils", "predict", *options, CLIP]
-        subprocess.run(command, check=True, capture_output=True, cwd=folder)
+        subprocess.run([*command, CLIP], check=True, capture_output=True, cwd=ROOT)
         taken.append(time.perf_counter() - start)
     return round(median(taken), 2)
 
@@ -30,8 +29,7 @@ with scratch() as folder:
     file = export_onnx(Detector.load(), folder / "a.onnx")
     venv.create(folder / "env", with_pip=True)
     python = folder / "env" / "bin" / "python"
-    for what in (PACKAGES, ("--no-deps", ROOT)):
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *what], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True, stderr=subprocess.DEVNULL)
     installed = [path for path in (folder / "env").rglob("site-packages/*") if path.name not in ("pip", "setuptools")]
     sizes = [file.stat().st_size for path in installed for file in (path, *path.rglob("*")) if file.is_file()]
     write(
@@ -40,7 +38,7 @@ with scratch() as folder:
             "packages": list(PACKAGES),
             "on disk (MB)": round(sum(sizes) / 1e6),
             "exported detector (MB)": round(file.stat().st_size / 1e6, 1),
-            "first verdict (s)": seconds_to_verdict(python, "--checkpoint", file, folder=folder),
-            "first verdict with torch (s)": seconds_to_verdict(sys.executable, folder=folder),
+            "first verdict (s)": seconds_to_verdict(python, "web/without_torch.py", file),
+            "first verdict with torch (s)": seconds_to_verdict(sys.executable, "-m", "dfa_utils", "predict"),
         },
     )
