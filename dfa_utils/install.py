@@ -18,7 +18,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     from pip._vendor import tomli as tomllib
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[1]
 TRIO = {"torch": "2.11.0", "torchaudio": "2.11.0", "torchcodec": "0.11.*"}  # the last releases that fit together
 
 
