@@ -28,7 +28,7 @@ PATIENCE = 60  # s; for a page or an answer on a busy machine
 CELLS = [
     """
 from IPython.display import Markdown
-from dfa_utils.notebook import explore
+from dfa_utils.colab import explore
 
 def draw(threshold=0.5):
     return Markdown(f"From {threshold} on, a clip is called *fake*.")
@@ -37,7 +37,7 @@ explore(draw, threshold=[0.3, 0.5, 0.7])
 """,
     """
 from dfa_utils.audio import load_audio
-from dfa_utils.notebook import ask
+from dfa_utils.colab import ask
 
 def predict(path):
     waveform = load_audio(path, 16_000)
@@ -47,7 +47,7 @@ ask(predict)
 """,
     """
 import numpy as np
-from dfa_utils.notebook import listening_test
+from dfa_utils.colab import listening_test
 
 noise = np.random.default_rng(0).normal(0, 0.1, (2, 8_000))
 listening_test(noise, labels=[0, 1], verdicts=["fake", "real"], sample_rate=16_000)
@@ -142,13 +142,12 @@ def cells(lab):
     return page.locator(".jp-CodeCell")
 
 
-@pytest.mark.parametrize("name", ["02_spectrograms", "Deepfake_Audio_Detection"])
-def test_run_all_works_in_jupyterlab(name, lab):
-    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+def test_run_all_works_in_jupyterlab(lab):
+    notebook = nbformat.read(ROOT / "notebooks" / "02_spectrograms.ipynb", as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    path = lab[1] / f"{name}.ipynb"
+    path = lab[1] / "02_spectrograms.ipynb"
     nbformat.write(notebook, path)
     page, deadline, numbers = run_all(lab, path.name), time.monotonic() + 3 * PATIENCE, [None]
     while None in numbers and time.monotonic() < deadline:
