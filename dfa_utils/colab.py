@@ -245,7 +245,8 @@ def _unpack(source: Path, target: Path) -> None:
     with ZipFile(source) as archive:
         size, free = sum(member.file_size for member in archive.infolist()), shutil.disk_usage(target.parents[1]).free
         if size > 0.9 * free:
-            raise DataError(f"{source}: unpacks to {size / 1e9:,.1f} GB; the disk has {free / 1e9:,.1f} GB left")
+            wanted, left = f"{size / 1e9:,.1f} GB", f"{free / 1e9:,.1f} GB"
+            raise DataError(f"{source}: would unpack to {wanted}, and the disk has {left} left")
         archive.extractall(target, progress_bar(archive.infolist(), f"unpacking {source.name}"))
 
 

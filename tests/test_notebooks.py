@@ -302,7 +302,7 @@ def test_an_archive_that_would_fill_the_disk_is_refused(monkeypatch, machine):
         archive.writestr("training/zeros.wav", bytes(10**7))
     assert (folder / "for-rerec.zip").stat().st_size < 20_000
     monkeypatch.setattr(colab.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 * 10**6))
-    with pytest.raises(DataError, match=r"for-rerec\.zip: unpacks to 0\.0 GB; the disk has 0\.0 GB left"):
+    with pytest.raises(DataError, match=r"for-rerec\.zip: would unpack to 0\.0 GB, and the disk has 0\.0 GB left"):
         run_first_cell(monkeypatch, installed=True, use="drive")
     assert not list((machine / "local").rglob("*.wav"))
 
