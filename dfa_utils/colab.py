@@ -10,10 +10,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from string import ascii_uppercase
-from threading import Thread
 from zipfile import ZipFile
 
 import anywidget
@@ -63,9 +61,9 @@ def results_folder() -> Path:
     Raises DataError where the current folder is not in a checkout of the project.
     """
     here = Path.cwd()
-    found = [p / "research" / "results" for p in (here, *here.parents, here / CLONE)]
-    if folder := next(filter(Path.is_dir, found), None):
-        return folder
+    for home in (here, *here.parents, here / CLONE):
+        if (folder := home / "research" / "results").is_dir():
+            return folder
     raise DataError(f"{here}: no research/results here or above; open the notebook in a checkout of the project")
 
 
@@ -111,27 +109,6 @@ def player(waveform, sample_rate: int) -> Audio:
     return Audio(np.asarray(waveform).clip(-1, 1), rate=sample_rate, normalize=False)
 
 
-def human_sentence(name: str = "libri1", wait: float = 5.0) -> Path | None:
-    """A recording of a person reading aloud (LibriSpeech, CC BY 4.0), downloaded by librosa and kept.
-
-    None if it has not arrived within `wait` seconds: there is no network, or a slow one.
-    """
-    import librosa
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")  # its notice of the download would look like an error
-    found: list[Path] = []
-
-    def _fetch():
-        with suppress(OSError):  # no network: all errors of requests are OSErrors
-            found.append(Path(librosa.example(name)))
-
-    thread = Thread(target=_fetch, daemon=True)
-    thread.start()
-    thread.join(wait)
-    return found[0] if found else None
-
-
 def explore(draw: Callable, **options: Sequence) -> None:
     """Call `draw` with its defaults, then show a slider for each of `options`; each move calls `draw` again.
 
@@ -141,19 +118,17 @@ def explore(draw: Callable, **options: Sequence) -> None:
     _show(draw, **defaults)
     if not _widgets_are_on():
         return
-    output, width = ipywidgets.Output(), f"{1 + max(map(len, options))}ch"
-    look = {"layout": {"width": "auto", "max_width": "28em"}, "style": {"description_width": width}}
+    output = ipywidgets.Output()
     sliders = {
-        name: ipywidgets.SelectionSlider(options=values, value=defaults[name], continuous_update=False, **look)
-        for name, values in options.items()
+        name: ipywidgets.SelectionSlider(options=v, value=defaults[name], description=name, continuous_update=False)
+        for name, v in options.items()
     }
 
     @output.capture(clear_output=True, wait=True)
     def _redraw(_):
         _show(draw, **defaults | {name: slider.value for name, slider in sliders.items()})
 
-    for name, slider in sliders.items():
-        slider.description = name
+    for slider in sliders.values():
         slider.observe(_redraw, "value")
     display(ipywidgets.VBox([*sliders.values(), output]))
 

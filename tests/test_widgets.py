@@ -2,7 +2,6 @@
 
 import io
 import tempfile
-import threading
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import soundfile
 import torch
 
 from dfa_utils import colab
-from dfa_utils.audio import AudioError, load_audio
+from dfa_utils.audio import AudioError
 from dfa_utils.inference import Prediction
 
 
@@ -93,21 +92,3 @@ def test_a_player_leaves_the_level_as_it_is():
     samples, rate = soundfile.read(io.BytesIO(played.data))
     assert rate == 16_000
     assert samples == pytest.approx(0.25, abs=1e-4)
-
-
-def test_without_a_network_there_is_no_human_sentence_and_nobody_waits(monkeypatch):
-    def fail(name):
-        raise OSError("no network")
-
-    monkeypatch.setattr("librosa.example", fail)
-    assert colab.human_sentence() is None
-    answer = threading.Event()
-    monkeypatch.setattr("librosa.example", lambda name: answer.wait(10) and fail(name))
-    assert colab.human_sentence(wait=0.05) is None
-    answer.set()
-
-
-def test_a_human_sentence_is_what_librosa_offers(monkeypatch, tmp_path):
-    soundfile.write(tmp_path / "libri.wav", np.zeros(16_000), 16_000)
-    monkeypatch.setattr("librosa.example", lambda name: str(tmp_path / "libri.wav"))
-    assert len(load_audio(colab.human_sentence())) == 16_000
