@@ -29,7 +29,7 @@ function render({ model, el }) {
   button.textContent = `Record ${SECONDS} seconds`;
   const status = document.createElement("p");
   status.setAttribute("role", "status");
-  chooser.onclick = () => (chooser.value = ""); // else a mended file cannot be chosen again
+  chooser.onclick = () => (chooser.value = ""); // so that the same file can be chosen again
   chooser.onchange = async () => {
     const file = chooser.files[0];
     if (!file) return;

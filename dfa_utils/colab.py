@@ -1,31 +1,26 @@
-"""Widgets of the notebooks. Each shows something that stays without them: on paper, in HTML, and where they are off.
+"""What the notebooks need around their lessons: the data set, a trained detector, sound players and widgets.
 
-DFA_WIDGETS=off leaves the widgets out, for notebooks that nobody watches while they run.
-
-
-MERGED: Sound in a notebook: a player, and a human sentence from the network.
-
-MERGED: The data set that a notebook works on: the toy data, for-rerecorded from Google Drive, or another folder.
-
-MERGED: The detectors that the notebooks work with, and how they are introduced: the same sentence in every notebook."""
+Each widget comes after a static figure or sentence, so that a printed page loses nothing. DFA_WIDGETS=off leaves the
+widgets out, for notebooks that run unattended.
+"""
 
 import inspect
 import os
 import shutil
 import sys
 import tempfile
-import threading
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import ascii_uppercase
+from zipfile import ZipFile
 
+import anywidget
+import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import soundfile
-import torch
-from IPython.display import Audio, Markdown, clear_output, display
+from IPython.display import Audio, Markdown, display
 
 from dfa_utils import toy
 from dfa_utils.audio import AudioError
@@ -38,54 +33,38 @@ from dfa_utils.plots import NAMES
 from dfa_utils.support import progress_bar
 from dfa_utils.train import fit
 
-WAIT = 5.0  # s; how long a notebook waits for the network
+DRIVE = Path("/content/drive")  # where Colab mounts Google Drive
+LOCAL = Path("/content/data")  # the local disk of a Colab machine
+CLONE = "deepfake-audio"  # the folder into which the first cell clones the project in Colab
 
 
-def player(waveform, sample_rate: int) -> Audio:
-    """A player for samples [T]; the level is left as it is."""
-    return Audio(waveform.numpy().clip(-1, 1), rate=sample_rate, normalize=False)
+def data_root(data: str = "toy") -> Path:
+    """The folder of the data set that `data` names; the environment variable DFA_DATA takes precedence.
 
-
-def human_sentence(name: str = "libri1", wait: float = WAIT) -> Path | None:
-    """A recording of a person reading aloud (LibriSpeech, CC BY 4.0), as librosa offers it; kept once it is there.
-
-    None where it has not come within `wait` seconds: without a network, or over a slow one.
+    "toy": 600 clips of simulated voices, made at the first call and kept in the cache folder. "drive", in Colab only:
+    for-rerecorded from Google Drive; trained detectors are then saved on the Drive as well, unless DFA_RUNS is set.
+    Anything else is a path. Raises DataError for a path that does not exist, for a Drive without the data set, and for
+    "drive" outside Colab.
     """
-    import librosa
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")  # else it announces the download as an error would be
-    found: list[Path] = []
-
-    def _fetch():
-        try:
-            found.append(Path(librosa.example(name)))
-        except OSError:  # no network: all errors of requests are OSErrors
-            return
-
-    thread = threading.Thread(target=_fetch, daemon=True)
-    thread.start()
-    thread.join(wait)
-    return found[0] if found else None
+    data = os.environ.get("DFA_DATA") or data
+    if data in ("toy", "drive"):
+        return toy.cached_root() if data == "toy" else _from_drive()
+    root = Path(data).expanduser()
+    if not root.exists():
+        raise DataError(f"{root.resolve()} does not exist; set DATA or DFA_DATA to the absolute path of the data set")
+    return root
 
 
-DRIVE = Path("/content/drive")
-LOCAL = Path("/content/data")
+def results_folder() -> Path:
+    """`research/results` of the checkout: the tables of measurements that notebooks 06 and 07 read.
 
-
-def data_root(data: str | Path = "toy") -> Path:
-    """The folder of the data set that `data` means; $DFA_DATA, where it is set, wins.
-
-    "toy": 600 clips of simulated voices, made at the first call and kept in the cache folder. "drive", in Colab:
-    for-rerecorded from Google Drive; trained detectors then go to the Drive too, unless $DFA_RUNS says where. Anything
-    else is a path. Raises DataError for a path that does not exist, a Drive without the data set, and "drive" outside
-    Colab.
+    Raises DataError where the current folder is not in a checkout of the project.
     """
-    if named := os.environ.get("DFA_DATA"):
-        return _existing(named, "DFA_DATA")
-    if data == "toy":
-        return toy.cached_root()
-    return _from_drive() if data == "drive" else _existing(data, "DATA")
+    here = Path.cwd()
+    for home in (here, *here.parents, here / CLONE):
+        if (folder := home / "research" / "results").is_dir():
+            return folder
+    raise DataError(f"{here}: no research/results here or above; open the notebook in a checkout of the project")
 
 
 def is_toy(manifest: pd.DataFrame) -> bool:
@@ -94,29 +73,117 @@ def is_toy(manifest: pd.DataFrame) -> bool:
 
 
 def class_names(manifest: pd.DataFrame) -> tuple[str, str]:
-    """The words for the two classes: on the toy data they say that no human speaks."""
+    """The words for the two classes; on the toy data they say that the voices are simulated."""
     return ("real (simulated voice)", "fake (vocoded)") if is_toy(manifest) else NAMES
 
 
 def banner(manifest: pd.DataFrame) -> Markdown:
     """What the reader must know about these data before the first number."""
-    if is_toy(manifest):
-        return Markdown(
-            f"> **Toy data.** {len(manifest)} two-second clips of *simulated* voices, made by a program. They are good "
-            "for learning how everything works. Their numbers say nothing about real deepfakes. To work on real "
-            "speech, set `DATA` in the first cell."
-        )
+    if not is_toy(manifest):
+        note = "Sentences with numbers are computed from *these* clips; the other text was written for the toy data."
+        return Markdown(f"> **{len(manifest):,} clips** from your data set. {note}")
     return Markdown(
-        f"> **{len(manifest):,} clips** from your data set. Sentences with numbers are made from *these* clips; the "
-        "other text was written with the toy data and Fake-or-Real in mind."
+        f"> **Toy data.** {len(manifest)} two-second clips of *simulated* voices, made by a program. They are good for "
+        "learning how everything works. Their numbers say nothing about real deepfakes. To work on real speech, set "
+        "`DATA` in the first cell."
     )
 
 
-def _existing(named: str | Path, setting: str) -> Path:
-    root = Path(named).expanduser()
-    if not root.exists():
-        raise DataError(f"{setting} means {root.resolve()}, which does not exist; set it to an absolute path")
-    return root
+def get_detector(manifest: pd.DataFrame) -> tuple[Detector, str]:
+    """The newest CNN trained on exactly these data, or one that is trained now; and a sentence that says which."""
+    if run := newest_run(fingerprint(manifest), model="cnn"):
+        return Detector.load(run), f"The newest detector trained on this data set: `{run.name}`."
+    run = fit(Config().scaled_to(int((manifest.split == "training").sum())), manifest).folder
+    return Detector.load(run), f"No detector had been trained on this data set, so we trained one now: `{run.name}`."
+
+
+def describe(detector: Detector, which: str) -> Markdown:
+    """The sentence `which`, then the detector's fingerprint, its EER on validation and its threshold."""
+    known = f"EER on validation was {detector.info['eer']:.1%}, its " if "eer" in detector.info else ""
+    threshold = f"threshold, fixed on validation, is {detector.threshold:.3f}."
+    return Markdown(f"{which} Fingerprint `{detector.fingerprint}`. Its {known}{threshold}")
+
+
+def player(waveform, sample_rate: int) -> Audio:
+    """A player for samples [T]; their level is not changed."""
+    return Audio(np.asarray(waveform).clip(-1, 1), rate=sample_rate, normalize=False)
+
+
+def explore(draw: Callable, **options: Sequence) -> None:
+    """Call `draw` with its defaults, then show a slider for each of `options`; each move calls `draw` again.
+
+    `options` gives the values that a parameter of `draw` may take. Figures and the returned value are shown.
+    """
+    defaults = {name: p.default for name, p in inspect.signature(draw).parameters.items()}
+    _show(draw, **defaults)
+    if not _widgets_are_on():
+        return
+    output = ipywidgets.Output()
+    sliders = {
+        name: ipywidgets.SelectionSlider(options=v, value=defaults[name], description=name, continuous_update=False)
+        for name, v in options.items()
+    }
+
+    @output.capture(clear_output=True, wait=True)
+    def _redraw(_):
+        _show(draw, **defaults | {name: slider.value for name, slider in sliders.items()})
+
+    for slider in sliders.values():
+        slider.observe(_redraw, "value")
+    display(ipywidgets.VBox([*sliders.values(), output]))
+
+
+def listening_test(waveforms: Sequence, labels: Sequence[int], verdicts: Sequence[str], sample_rate: int) -> None:
+    """A blind test: the reader calls each waveform [T] real or fake, and is then compared with the detector.
+
+    `labels` are 0 (real) or 1 (fake); `verdicts` are the detector's words for the same clips. They are shown only when
+    the reader asks for them.
+    """
+    if not _widgets_are_on():
+        return
+    output, button = ipywidgets.Output(), ipywidgets.Button(description="Compare")
+    layout, audio = {"flex_flow": "row wrap", "align_items": "center"}, {"format": "wav", "layout": {"width": "17em"}}
+    rows = []
+    for letter, waveform in zip(ascii_uppercase, waveforms, strict=False):
+        sound = ipywidgets.Audio(value=player(waveform, sample_rate).data, autoplay=False, loop=False, **audio)
+        choice = ipywidgets.ToggleButtons(options=["?", *NAMES], style={"button_width": "4em"})
+        rows.append(ipywidgets.HBox([ipywidgets.Label(letter), sound, choice], layout=layout))
+
+    @output.capture(clear_output=True, wait=True)
+    def _compare(_):
+        display(*result_of_test([row.children[-1].value for row in rows], labels, verdicts))
+
+    button.on_click(_compare)
+    display(ipywidgets.VBox([*rows, button, output]))
+
+
+def result_of_test(answers: Sequence, labels: Sequence, verdicts: Sequence) -> tuple[Markdown, pd.DataFrame]:
+    """The result of a blind test: how many clips the reader and the detector got right, and a table of the clips."""
+    letters = list(ascii_uppercase[: len(labels)])
+    table = pd.DataFrame({"truth": [NAMES[y] for y in labels], "you": answers, "detector": verdicts}, letters)
+    you, detector = ((table[who] == table.truth).sum() for who in ("you", "detector"))
+    return Markdown(f"You: **{you} of {len(table)}** right. The detector: **{detector} of {len(table)}**."), table
+
+
+def ask(predict: Callable) -> None:
+    """Let the reader choose a file or record five seconds, in Jupyter and in Colab, and show `predict(path)`.
+
+    The recording stays on the computer that runs the notebook, and is deleted after `predict`. Files above 8 MB are
+    refused: give their path to `predict` instead.
+    """
+    if not _widgets_are_on():
+        return
+    output = ipywidgets.Output()
+
+    @output.capture(clear_output=True, wait=True)
+    def _judge(_, content, buffers):
+        with tempfile.TemporaryDirectory() as folder:
+            display(_answer(predict, _save(Path(folder), content, buffers[0])))
+        asker.send({"kind": "judged"})  # so that the page takes its status away
+
+    asker = anywidget.AnyWidget(_esm=Path(__file__).with_name("ask.js").read_text(encoding="utf-8"))
+    asker.on_msg(_judge)
+    display(ipywidgets.VBox([asker, output]))
 
 
 def _from_drive() -> Path:
@@ -126,19 +193,16 @@ def _from_drive() -> Path:
     from google.colab import drive
 
     drive.mount(str(DRIVE))
-    os.environ.setdefault("DFA_RUNS", str(DRIVE / "MyDrive" / "deepfake-audio" / "runs"))
-    target = LOCAL / "for-rerecorded"
+    drives, target = DRIVE / "MyDrive", LOCAL / "for-rerecorded"
+    os.environ.setdefault("DFA_RUNS", str(drives / CLONE / "runs"))
     if target.exists():
         return target
-    drives = DRIVE / "MyDrive"
     found = sorted(p for depth in ("*", "*/*") for p in drives.glob(depth) if _is_data_set(p))
     if not found:
-        raise DataError(
-            f"no folder or zip whose name begins with for-rerec in {drives}, nor one level below; put it there"
-        )
+        raise DataError(f"{drives}: no folder or zip whose name begins with for-rerec here or one level below; add it")
     partial = target.with_name("partial")
     shutil.rmtree(partial, ignore_errors=True)
-    _copy(found[0], partial)
+    (_unpack if found[0].is_file() else _copy)(found[0], partial)
     return partial.rename(target)
 
 
@@ -147,146 +211,22 @@ def _is_data_set(path: Path) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        for file in progress_bar([p for p in source.rglob("*") if p.is_file()], f"copying {source.name}"):
-            (target / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target / file.relative_to(source))
-    else:
-        with zipfile.ZipFile(source) as archive:
-            _refuse_too_large(archive, source, target)
-            for member in progress_bar(archive.infolist(), f"unpacking {source.name}"):
-                archive.extract(member, target)
+    with progress_bar(desc=f"copying {source.name}", unit=" files") as bar:
+        shutil.copytree(source, target, copy_function=lambda *paths: bar.update(bool(shutil.copyfile(*paths))))
 
 
-def _refuse_too_large(archive: zipfile.ZipFile, source: Path, target: Path) -> None:
-    """DataError where the files would fill the disk, as those of a hostile or damaged archive."""
-    size, free = sum(member.file_size for member in archive.infolist()), shutil.disk_usage(target.parents[1]).free
-    if size > 0.9 * free:
-        raise DataError(f"{source}: would unpack to {size / 1e9:,.1f} GB, and the disk has {free / 1e9:,.1f} GB left")
+def _unpack(source: Path, target: Path) -> None:
+    """Unpack a zip; DataError if its files would fill the disk, as those of a hostile or damaged archive might."""
+    with ZipFile(source) as archive:
+        size, free = sum(member.file_size for member in archive.infolist()), shutil.disk_usage(target.parents[1]).free
+        if size > 0.9 * free:
+            wanted, left = f"{size / 1e9:,.1f} GB", f"{free / 1e9:,.1f} GB"
+            raise DataError(f"{source}: would unpack to {wanted}, and the disk has {left} left")
+        archive.extractall(target, progress_bar(archive.infolist(), f"unpacking {source.name}"))
 
 
-def run_on(manifest: pd.DataFrame) -> tuple[Path, str]:
-    """The newest run trained on exactly these data, else one trained now; and a sentence that says which."""
-    run = newest_run(fingerprint(manifest))
-    if run:
-        return run, f"The newest detector trained on this data set: `{run.name}`."
-    config = Config().scaled_to(int((manifest.split == "training").sum()))
-    run = fit(config, manifest).folder
-    return run, f"No detector had been trained on this data set, so one was trained just now: `{run.name}`."
-
-
-def introduce(detector: Detector, which: str) -> Markdown:
-    """Which detector this is, and what was known of it when its training ended."""
-    rate = detector.info.get("eer")
-    known = "" if rate is None else f"EER on validation was {rate:.1%}, its "
-    return Markdown(
-        f"{which} Fingerprint `{detector.fingerprint}`. Its {known}threshold, fixed on validation, is "
-        f"{detector.threshold:.3f}."
-    )
-
-
-SCRIPT = Path(__file__).with_name("ask.js")
-
-
-def explore(draw: Callable, **options: Sequence) -> None:
-    """Call `draw` with its own defaults, then offer a slider for each of `options`: a move calls `draw` anew.
-
-    `options` gives the values that a parameter of `draw` may take. What `draw` returns is displayed; figures are shown.
-    """
-    defaults = {name: p.default for name, p in inspect.signature(draw).parameters.items()}
-    _show(draw, **defaults)
-    if not _are_on():
-        return
-    import ipywidgets
-
-    output = ipywidgets.Output()
-    look = {
-        "layout": {"width": "auto", "max_width": "28em"},  # at most the page's width
-        "style": {"description_width": f"{1 + max(map(len, options))}ch"},
-    }
-    sliders = {
-        name: ipywidgets.SelectionSlider(
-            options=list(values), value=defaults[name], description=name, continuous_update=False, **look
-        )
-        for name, values in options.items()
-    }
-
-    def _redraw(_):
-        with output:
-            clear_output(wait=True)
-            _show(draw, **defaults | {name: slider.value for name, slider in sliders.items()})
-
-    for slider in sliders.values():
-        slider.observe(_redraw, "value")
-    display(ipywidgets.VBox([*sliders.values(), output]))
-
-
-def listening_test(waveforms: Sequence, labels: Sequence[int], verdicts: Sequence[str], sample_rate: int) -> None:
-    """A blind test: the reader calls each waveform [T] real or fake, and is then held against `verdicts`.
-
-    `labels` are 0 (real) or 1 (fake); `verdicts` are the detector's words for the same clips. The verdicts are not
-    shown before the reader asks.
-    """
-    if not _are_on():
-        return
-    import ipywidgets
-
-    output, button = ipywidgets.Output(), ipywidgets.Button(description="Compare")
-    rows, choices = [], []
-    for letter, waveform in zip(ascii_uppercase, waveforms, strict=False):
-        sound = player(torch.as_tensor(waveform), sample_rate).data
-        heard = ipywidgets.Audio(value=sound, format="wav", autoplay=False, loop=False, layout={"width": "17em"})
-        choices.append(ipywidgets.ToggleButtons(options=["?", *NAMES], style={"button_width": "4em"}))
-        parts = [ipywidgets.Label(letter), heard, choices[-1]]
-        rows.append(ipywidgets.HBox(parts, layout={"flex_flow": "row wrap", "align_items": "center"}))
-
-    def _compare(_):
-        with output:
-            clear_output(wait=True)
-            display(Markdown(result_of_test([choice.value for choice in choices], labels, verdicts)))
-
-    button.on_click(_compare)
-    display(ipywidgets.VBox([*rows, button, output]))
-
-
-def result_of_test(answers: Sequence[str], labels: Sequence[int], verdicts: Sequence[str]) -> str:
-    """What a blind test showed, as Markdown: how many the reader and the detector called rightly, and each clip."""
-    truth = [NAMES[label] for label in labels]
-    lines = [
-        f"| {letter} | {' | '.join(row)} |"
-        for letter, row in zip(ascii_uppercase, zip(truth, answers, verdicts, strict=True), strict=False)
-    ]
-    right = [sum(a == b for a, b in zip(words, truth, strict=True)) for words in (answers, verdicts)]
-    head = f"You: **{right[0]} of {len(truth)}** right. The detector: **{right[1]} of {len(truth)}**."
-    return "\n".join([head, "", "| clip | truth | you | detector |", "|---|---|---|---|", *lines])
-
-
-def ask(predict: Callable) -> None:
-    """Let the reader choose a file or record five seconds, in Jupyter and in Colab; `predict(path)` is shown.
-
-    The recording stays on the machine on which this notebook's Python runs. Large files (above 8 MB) are refused: give
-    their path to `predict` instead.
-    """
-    if not _are_on():
-        return
-    import anywidget
-    import ipywidgets
-
-    output, folder = ipywidgets.Output(), Path(tempfile.mkdtemp())
-
-    def _receive(_, content, buffers):
-        with output:
-            clear_output(wait=True)
-            display(_judge(predict, _keep(folder, content, buffers[0])))
-        asker.send({"kind": "judged"})
-
-    asker = anywidget.AnyWidget(_esm=SCRIPT.read_text(encoding="utf-8"))
-    asker.on_msg(_receive)
-    display(ipywidgets.VBox([asker, output]))
-
-
-def _keep(folder: Path, content: dict, data: bytes) -> Path:
-    """What came from the browser as a file: a chosen file as it is, or float samples at `rate` Hz as a wav."""
+def _save(folder: Path, content: dict, data: bytes) -> Path:
+    """Write what came from the browser: a chosen file as it is, or float samples at `rate` Hz as a wav."""
     path = folder / Path(content["name"]).name
     if "rate" in content:
         soundfile.write(path, np.frombuffer(data, "<f4"), int(content["rate"]))
@@ -295,8 +235,8 @@ def _keep(folder: Path, content: dict, data: bytes) -> Path:
     return path
 
 
-def _judge(predict: Callable, path: Path):
-    """What a notebook shows of the answer: as it shows itself, or as text; or why there is none."""
+def _answer(predict: Callable, path: Path):
+    """What a notebook shows of the answer: its own HTML, or its text; or why there is none."""
     try:
         answer = predict(path)
     except AudioError as error:
@@ -304,7 +244,7 @@ def _judge(predict: Callable, path: Path):
     return answer if hasattr(answer, "_repr_html_") else Markdown(f"**{answer}**".replace(str(path), path.name))
 
 
-def _are_on() -> bool:
+def _widgets_are_on() -> bool:
     return os.environ.get("DFA_WIDGETS", "").lower() != "off"
 
 

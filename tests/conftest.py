@@ -15,9 +15,21 @@ from dfa_utils.dataset import scan
 
 RATE = 16_000
 ROOT = Path(__file__).parents[1]
-CACHE = tempfile.TemporaryDirectory()
-os.environ["DFA_CACHE"] = CACHE.name
-os.environ["DFA_DATA"] = str(ROOT / "data" / "toy")  # the notebooks run on the fixture, whatever the developer works on
+
+
+def write_few_clips(root):
+    """Copy the toy data of the repository to `root`, with four of its ten voices to train on."""
+    source, dropped = ROOT / "data" / "toy", [f"voice{i:02}-*" for i in range(4, 10)]
+    shutil.copytree(source, root, ignore=shutil.ignore_patterns(*dropped))
+    table = pd.read_csv(source / "manifest.csv")
+    table[[(root / path).exists() for path in table.path]].to_csv(root / "manifest.csv", index=False)
+
+
+if "PYTEST_XDIST_WORKER" not in os.environ:  # the first process makes these folders, and its workers share them
+    MADE = tempfile.TemporaryDirectory()
+    os.environ["DFA_CACHE"] = f"{MADE.name}/cache"
+    os.environ["DFA_DATA"] = f"{MADE.name}/toy"  # what the notebooks run on, whatever the developer works on
+    write_few_clips(Path(os.environ["DFA_DATA"]))
 os.environ["DFA_WIDGETS"] = "off"
 
 
@@ -75,14 +87,9 @@ def tiny_config():
 
 
 @pytest.fixture(scope="session")
-def few_clips(tmp_path_factory):
-    """The fixture with four of its ten voices to train on: what only has to run is done in half the time."""
-    root = tmp_path_factory.mktemp("few") / "toy"
-    unheard = shutil.ignore_patterns(*(f"voice{i:02}-*" for i in range(4, 10)))
-    shutil.copytree(ROOT / "data" / "toy", root, ignore=unheard)
-    table = pd.read_csv(root / "manifest.csv")
-    table[[(root / path).exists() for path in table.path]].to_csv(root / "manifest.csv", index=False)
-    return root
+def few_clips():
+    """The root of a small data set on which everything runs in half the time; the notebooks run on it too."""
+    return Path(os.environ["DFA_DATA"])
 
 
 @pytest.fixture(scope="session")

@@ -24,11 +24,11 @@ from playwright.sync_api import expect, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SWITCHES = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-PATIENCE = 60  # s; for a page or an answer on a busy machine
+PATIENCE = 240  # s; only a failure waits so long, so that a busy machine changes nothing
 CELLS = [
     """
 from IPython.display import Markdown
-from dfa_utils.notebook import explore
+from dfa_utils.colab import explore
 
 def draw(threshold=0.5):
     return Markdown(f"From {threshold} on, a clip is called *fake*.")
@@ -37,7 +37,7 @@ explore(draw, threshold=[0.3, 0.5, 0.7])
 """,
     """
 from dfa_utils.audio import load_audio
-from dfa_utils.notebook import ask
+from dfa_utils.colab import ask
 
 def predict(path):
     waveform = load_audio(path, 16_000)
@@ -47,7 +47,7 @@ ask(predict)
 """,
     """
 import numpy as np
-from dfa_utils.notebook import listening_test
+from dfa_utils.colab import listening_test
 
 noise = np.random.default_rng(0).normal(0, 0.1, (2, 8_000))
 listening_test(noise, labels=[0, 1], verdicts=["fake", "real"], sample_rate=16_000)
@@ -142,24 +142,23 @@ def cells(lab):
     return page.locator(".jp-CodeCell")
 
 
-@pytest.mark.parametrize("name", ["02_spectrograms", "Deepfake_Audio_Detection"])
-def test_run_all_works_in_jupyterlab(name, lab):
-    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+def test_run_all_works_in_jupyterlab(lab):
+    notebook = nbformat.read(ROOT / "notebooks" / "02_spectrograms.ipynb", as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    path = lab[1] / f"{name}.ipynb"
+    path = lab[1] / "02_spectrograms.ipynb"
     nbformat.write(notebook, path)
-    page, deadline, numbers = run_all(lab, path.name), time.monotonic() + 3 * PATIENCE, [None]
-    while None in numbers and time.monotonic() < deadline:
+    page, deadline, numbers, errors = run_all(lab, path.name), time.monotonic() + 3 * PATIENCE, [None], []
+    while None in numbers and not errors and time.monotonic() < deadline:
         page.wait_for_timeout(1000)
         page.keyboard.press("Control+s")
         found = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-        numbers = [cell.execution_count for cell in found]
+        numbers, outputs = [cell.execution_count for cell in found], [o for cell in found for o in cell.outputs]
+        errors = [output for output in outputs if output.output_type == "error"]
     page.close()
+    assert not errors
     assert numbers == list(range(1, len(found) + 1))
-    outputs = [output for cell in found for output in cell.outputs]
-    assert not [output for output in outputs if output.output_type == "error"]
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
 
 

@@ -1,38 +1,62 @@
 """What the notebooks' widgets do without a browser; tests/test_browser.py drives them in one."""
 
 import io
-import threading
+import tempfile
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from dfa_utils import colab as sound
-from dfa_utils import colab as widgets
-from dfa_utils.audio import AudioError, load_audio
+from dfa_utils import colab
+from dfa_utils.audio import AudioError
 from dfa_utils.inference import Prediction
 
 
 def test_explore_draws_once_with_the_defaults_and_that_is_all_without_widgets():
     calls = []
-    widgets.explore(lambda snr=10, kind="noise": calls.append((snr, kind)), snr=[0, 10, 20])
+    colab.explore(lambda snr=10, kind="noise": calls.append((snr, kind)), snr=[0, 10, 20])
     assert calls == [(10, "noise")]
 
 
+@pytest.fixture
+def shown(monkeypatch):
+    """What the widgets display, while they are on."""
+    found = []
+    monkeypatch.setenv("DFA_WIDGETS", "on")
+    monkeypatch.setattr(colab, "display", lambda *things: found.extend(things))
+    return found
+
+
+def test_a_slider_draws_again_with_its_value(shown):
+    colab.explore(lambda threshold=0.5: f"from {threshold} on", threshold=[0.3, 0.5, 0.7])
+    shown[1].children[0].value = 0.7
+    assert [shown[0], shown[2]] == ["from 0.5 on", "from 0.7 on"]
+
+
+def test_a_blind_test_compares_only_when_asked(shown):
+    colab.listening_test(np.zeros((2, 800)), [0, 1], ["fake", "real"], 16_000)
+    (box,) = shown
+    box.children[0].children[-1].value = "real"
+    box.children[-2].click()
+    _, sentence, table = shown
+    assert "You: **1 of 2**" in sentence.data
+    assert table.detector.tolist() == ["fake", "real"]
+
+
 def test_the_result_of_a_blind_test_counts_both():
-    text = widgets.result_of_test(["real", "?", "fake"], [0, 1, 0], ["real", "fake", "uncertain"])
-    assert "You: **1 of 3**" in text
-    assert "The detector: **2 of 3**" in text
-    assert "| B | fake | ? | fake |" in text
+    sentence, table = colab.result_of_test(["real", "?", "fake"], [0, 1, 0], ["real", "fake", "uncertain"])
+    assert "You: **1 of 3**" in sentence.data
+    assert "The detector: **2 of 3**" in sentence.data
+    assert table.loc["B"].tolist() == ["fake", "?", "fake"]
 
 
 def test_samples_from_the_browser_become_a_wav_and_a_file_stays_as_it_is(tmp_path):
     samples = np.sin(np.arange(800) / 10).astype("<f4")
-    path = widgets._keep(tmp_path, {"name": "recording.wav", "rate": 8_000}, samples.tobytes())
+    path = colab._save(tmp_path, {"name": "recording.wav", "rate": 8_000}, samples.tobytes())
     assert soundfile.info(path).samplerate == 8_000
     assert soundfile.read(path)[0] == pytest.approx(samples, abs=1e-4)
-    assert widgets._keep(tmp_path, {"name": "../../a.mp3"}, b"any").read_bytes() == b"any"
+    assert colab._save(tmp_path, {"name": "../../a.mp3"}, b"any").read_bytes() == b"any"
     assert not (tmp_path.parent / "a.mp3").exists()
 
 
@@ -40,37 +64,31 @@ def test_a_file_that_cannot_be_judged_is_told_in_one_sentence(tmp_path):
     def refuse(path):
         raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again", "empty")
 
-    said = widgets._judge(refuse, tmp_path / "a.wav")
+    said = colab._answer(refuse, tmp_path / "a.wav")
     assert said.data == "This file cannot be judged. a.wav: the file is empty (0 bytes); copy or record it again"
 
 
 def test_an_answer_shows_itself_or_is_told_in_bold(tmp_path):
     prediction = Prediction(str(tmp_path / "a.wav"), 0.5, 0.4, 2.0, np.zeros(1), np.array([0.5]))
-    assert widgets._judge(lambda path: prediction, tmp_path / "a.wav") is prediction
+    assert colab._answer(lambda path: prediction, tmp_path / "a.wav") is prediction
     assert str(tmp_path) not in prediction._repr_html_()
-    assert widgets._judge(lambda path: f"{path}: well", tmp_path / "a.wav").data == "**a.wav: well**"
+    assert colab._answer(lambda path: f"{path}: well", tmp_path / "a.wav").data == "**a.wav: well**"
+
+
+def test_no_recording_stays_on_the_disk(shown, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    colab.ask(lambda path: seen.append((path, path.is_file())) or "well")
+    asker = shown[0].children[0]
+    asker._handle_custom_msg({"name": "recording.wav", "rate": 8_000}, [np.zeros(800, "<f4").tobytes()])
+    ((path, was_there),) = seen
+    assert was_there
+    assert not path.exists()
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_a_player_leaves_the_level_as_it_is():
-    played = sound.player(torch.full((1_600,), 0.25), 16_000)
+    played = colab.player(torch.full((1_600,), 0.25), 16_000)
     samples, rate = soundfile.read(io.BytesIO(played.data))
     assert rate == 16_000
     assert samples == pytest.approx(0.25, abs=1e-4)
-
-
-def test_without_a_network_there_is_no_human_sentence_and_nobody_waits(monkeypatch):
-    def fail(name):
-        raise OSError("no network")
-
-    monkeypatch.setattr("librosa.example", fail)
-    assert sound.human_sentence() is None
-    answer = threading.Event()
-    monkeypatch.setattr("librosa.example", lambda name: answer.wait(10) and fail(name))
-    assert sound.human_sentence(wait=0.05) is None
-    answer.set()
-
-
-def test_a_human_sentence_is_what_librosa_offers(monkeypatch, tmp_path):
-    soundfile.write(tmp_path / "libri.wav", np.zeros(16_000), 16_000)
-    monkeypatch.setattr("librosa.example", lambda name: str(tmp_path / "libri.wav"))
-    assert len(load_audio(sound.human_sentence())) == 16_000

@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from common import ROOT, write
-from web.without_torch import Detector as ExportedDetector
 
 from dfa_utils.audio import AudioError, stream_audio
 from dfa_utils.checkpoint import RELEASED, CheckpointError
 from dfa_utils.export import export_onnx
 from dfa_utils.inference import Detector
 from dfa_utils.speech import SPEECH_CHECK
+from web.without_torch import Detector as ExportedDetector
 
 MARK = "@ "  # before our own lines; libraries print others
 SECONDS = 20  # that one input may take

@@ -5,13 +5,13 @@ Beside it the released detector on the same clips, in torch, and exported to ONN
 
 import torch
 from common import make_clips, scratch, threads, time_in_turns, write
-from web.without_torch import Detector as ExportedDetector
 
 from dfa_utils.audio import load_audio
 from dfa_utils.config import Config
 from dfa_utils.export import export_onnx
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model, fuse_for_scoring
+from web.without_torch import Detector as ExportedDetector
 
 COUNT, config = 512, Config()
 RELEASED = "time, released detector / default CNN"
