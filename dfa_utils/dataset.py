@@ -50,7 +50,7 @@ def find_unusable(paths) -> pd.DataFrame:
 
 
 def fingerprint(manifest: pd.DataFrame) -> str:
-    """12 hex digits that follow from the content, split and label of all clips, but not from their folders and names."""
+    """12 hex digits that follow from the content, split and label of all clips, but not from their folder or name."""
     contents = map_in_threads(_digest, manifest.path, "fingerprint")
     lines = sorted("/".join(map(str, row)) for row in zip(manifest.split, manifest.label, contents, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
