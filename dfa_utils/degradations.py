@@ -70,13 +70,13 @@ def score_degraded(detector: Detector, paths: Iterable, conditions: list, seed: 
     """
     paths, rate = list(paths), detector.model.config.sample_rate
 
-    def degraded(task: tuple[tuple[str, float], int]) -> Tensor:
+    def _degraded(task: tuple[tuple[str, float], int]) -> Tensor:
         (name, level), place = task
         generator = np.random.default_rng((seed, zlib.crc32(f"{name} {float(level)}".encode()), place))
         return apply(open_clip(paths[place], rate), name, level, rate, generator)
 
     work = [(condition, place) for condition in conditions for place in range(len(paths))]
-    clips = (("clip", [clip]) for clip in map_in_threads(degraded, work, "degrading and scoring"))
+    clips = (("clip", [clip]) for clip in map_in_threads(_degraded, work, "degrading and scoring"))
     results = [result for _, result in detector.predict_recordings(clips)]
     if errors := [each for each in results if isinstance(each, AudioError) and each.kind != "silent"]:
         raise errors[0]
