@@ -78,7 +78,7 @@ def mono_blocks(name, blocks: Iterable[tuple[np.ndarray, int]]) -> Iterator[tupl
     for samples, rate in blocks:
         if not LOWEST_RATE <= rate <= HIGHEST_RATE or rate != int(rate):
             wanted = f"a whole number from {LOWEST_RATE} to {HIGHEST_RATE} Hz"
-            raise AudioError(f"{name}: its sample rate must be {wanted}, got {rate}; export it again", "rate")
+            raise AudioError(f"{name}: its sample rate must be {wanted}, got {rate} Hz; export it again", "rate")
         mono = _mix(samples)
         if not np.abs(mono).max(initial=0) < LOUDEST_SAMPLE:  # so that NaN is refused too
             raise AudioError(f"{name}: holds NaN, infinite or absurd samples; export it again as 16-bit wav", "samples")
