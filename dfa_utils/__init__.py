@@ -6,21 +6,10 @@
 import importlib
 import sys
 
-_PUBLIC = {  # name: the module that it is imported from when it is first used, in the order of the pipeline
-    "Config": "config",
-    "AudioError": "audio",
-    "load_audio": "audio",
-    "scan": "dataset",
-    "audit": "auditing",
-    "ClipDataset": "dataset",
-    "LogMel": "features",
-    "CNN": "models",
-    "build_model": "models",
-    "fit": "train",
-    "Detector": "inference",
-    "Prediction": "inference",
-    "evaluate": "evaluation",
-}
+# name: the module that it is imported from when it is first used, in the order of the pipeline
+_PUBLIC = {"Config": "config", "AudioError": "audio", "load_audio": "audio", "scan": "dataset", "audit": "auditing"}
+_PUBLIC |= {"ClipDataset": "dataset", "LogMel": "features", "CNN": "models", "build_model": "models", "fit": "train"}
+_PUBLIC |= {"Detector": "inference", "Prediction": "inference", "evaluate": "evaluation"}
 __all__ = list(_PUBLIC)
 
 
@@ -42,12 +31,9 @@ def _check_torchaudio() -> None:
     try:
         import torchaudio  # noqa: F401 -- here, because it takes a second and `dfa --help` does not need it
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f"{error.name} is not installed for {sys.executable}. In each new terminal, activate the project's "
-            "environment first: source .venv/bin/activate (`make run` in the project's folder creates it)"
-        ) from error
+        cure = "activate the project's environment first: source .venv/bin/activate (`make run` creates it)"
+        raise ImportError(f"{error.name} is not installed for {sys.executable}. In each terminal, {cure}") from error
     except (ImportError, OSError, RuntimeError) as error:
-        raise ImportError(
-            f"torch and torchaudio do not fit together here ({error}). torchaudio 2.11 is its last release and needs "
-            'torch 2.11; in a terminal: python -m pip install torch==2.11.0 torchaudio==2.11.0 "torchcodec==0.11.*"'
-        ) from error
+        cure = 'python -m pip install torch==2.11.0 torchaudio==2.11.0 "torchcodec==0.11.*"'
+        reason = f"({error}). torchaudio 2.11 is its last release and needs torch 2.11"
+        raise ImportError(f"torch and torchaudio do not fit together here {reason}; in a terminal: {cure}") from error

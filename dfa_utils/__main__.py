@@ -1,6 +1,7 @@
 """The command line: `python -m dfa_utils`, or `dfa` where the package is installed.
 
-Each command imports what it needs when it runs: torch takes more than a second, and `--help` answers without it.
+Torch takes more than a second to import, and `--help` answers without it: the names of `dfa` load their modules when
+they are first used, and each command imports the rest itself.
 """
 
 import json
@@ -12,7 +13,9 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+import dfa_utils as dfa
 from dfa_utils.config import Config
+from dfa_utils.support import is_main_process, this_process, usable_device
 
 FAILED, REFUSED, STOPPED, CLOSED = 1, 2, 130, 141  # exit statuses; 141: the reader of a pipe has gone (| head)
 HELP = "Is a recording synthetic speech? Judge recordings, train a detector, measure how often it is wrong."
@@ -52,8 +55,6 @@ class Commands(TyperGroup):
             status = REFUSED
         finally:
             if "RANK" in os.environ:  # torchrun started this process
-                from dfa_utils.support import this_process
-
                 this_process().destroy_process_group()
         raise typer.Exit(status or 0)
 
@@ -80,18 +81,17 @@ def predict(
     Each file gets a score, P(fake), and a verdict: real, fake, or uncertain where errors are frequent.
     With --json, each line is an object with the scores of all windows of a file.
     """
-    from dfa_utils import AudioError, Detector
     from dfa_utils.layouts import expand
-    from dfa_utils.support import ScoreTable, is_main_process, progress_bar, share_between_processes, usable_device
+    from dfa_utils.support import ScoreTable, progress_bar, share_between_processes
 
     if resume and not out:
         raise ValueError("--resume continues a CSV: name it with --out")
-    detector, failed = Detector.load(checkpoint, usable_device(device)), 0
+    detector, failed = dfa.Detector.load(checkpoint, usable_device(device)), 0
     table = ScoreTable(out, detector.fingerprint, resume) if out and is_main_process() else None
     paths = (path for path in expand(paths) if table is None or path not in table)
     results = share_between_processes(detector.predict_files, paths)
     for path, result in progress_bar(results, disable=not sys.stderr.isatty()):
-        failed += isinstance(result, AudioError)
+        failed += isinstance(result, dfa.AudioError)
         if table:
             table.add(path, result)
         _say_result(path, result, detector.fingerprint, as_json)
@@ -111,12 +111,10 @@ def train(
 
     It learns on training, and the epoch with the lowest loss on validation is kept. testing is not used.
     """
-    from dfa_utils import fit
-
     manifest = _scan(data, splits=("training", "validation"))
     config = Config(model=model, learning_rate=learning_rate, seed=seed)
     config = config.scaled_to(int((manifest.split == "training").sum()))
-    run = fit(config if batch_size is None else replace(config, batch_size=batch_size), manifest, folder)
+    run = dfa.fit(config if batch_size is None else replace(config, batch_size=batch_size), manifest, folder)
     best = run.epochs[run.best]
     _say(f"{run.folder}: epoch {best['epoch']} of {len(run.epochs)} is best, validation EER {best['eer']:.1%}")
 
@@ -133,12 +131,10 @@ def evaluate(
 
     The threshold is the checkpoint's own, fixed on validation. Rows of a confusion matrix are the truth: real, fake.
     """
-    from dfa_utils import Detector
     from dfa_utils.dataset import fingerprint
     from dfa_utils.evaluation import save_scores, score_clips
-    from dfa_utils.support import is_main_process, usable_device
 
-    detector, manifest = Detector.load(checkpoint, usable_device(device)), _scan(data, splits=None)
+    detector, manifest = dfa.Detector.load(checkpoint, usable_device(device)), _scan(data, splits=None)
     scores = score_clips(detector, manifest)
     if out and is_main_process():
         save_scores(out, scores, detector.threshold, detector.fingerprint, fingerprint(manifest))
@@ -151,11 +147,9 @@ def audit(root: Root, as_json: Json = False) -> int:
 
     Loudness, silence, length or file format may differ between the classes; a detector then learns them, not voices.
     """
-    from dfa_utils import audit as examine
-
-    found = examine(root)
+    found = dfa.audit(root)
     tables = {"problems": found.problems, "formats": found.formats, "probes": found.probes.rename_axis("cue")}
-    _say(_as_json({"verdicts": found.verdicts, **tables}) if as_json else found)
+    _say({"verdicts": found.verdicts, **tables} if as_json else found)
     return FAILED if found.verdicts else 0
 
 
@@ -183,10 +177,9 @@ def export(
     checkpoint: Checkpoint = None,
 ):
     """Write a detector as one ONNX file, which onnxruntime scores without torch (web/without_torch.py)."""
-    from dfa_utils import Detector
     from dfa_utils.export import export_onnx
 
-    path = export_onnx(Detector.load(checkpoint), onnx)
+    path = export_onnx(dfa.Detector.load(checkpoint), onnx)
     _say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, waveform [B, T] -> score [B] = P(fake)")
 
 
@@ -213,19 +206,16 @@ def cache(clear: Annotated[bool, typer.Option("--clear", help="delete all of the
 
 def _scan(root: str, **options):
     """The data set; the first process on a machine checks it, so that the others find its clips decoded."""
-    from dfa_utils import scan
-    from dfa_utils.support import this_process
-
     with this_process().local_main_process_first():
-        return scan(root, **options)
+        return dfa.scan(root, **options)
 
 
-def _say(text) -> None:
-    """Print a line, in one of several processes."""
-    from dfa_utils.support import is_main_process
-
+def _say(content) -> None:
+    """Print a line, or a dict as JSON, in one of several processes."""
+    if isinstance(content, dict):
+        content = json.dumps(content, default=_plain, allow_nan=False)
     if is_main_process():
-        print(text, flush=True)
+        print(content, flush=True)
 
 
 def _say_result(path: str, result, detector: str, as_json: bool) -> None:
@@ -236,7 +226,7 @@ def _say_result(path: str, result, detector: str, as_json: bool) -> None:
     failed = isinstance(result, Exception)
     if as_json:
         found = {"path": path, "error": str(result)} if failed else asdict(result) | {"label": result.label}
-        _say(_as_json(found | {"detector": detector}))
+        _say(found | {"detector": detector})
     elif failed or not (console := Console()).is_terminal:
         _say(f"error: {result}" if failed else result)
     else:
@@ -251,17 +241,12 @@ def _say_evaluation(scores, threshold: float, as_json: bool) -> None:
     from dfa_utils.report import tables
 
     if as_json:
-        figures, counts = summarise(scores, threshold), confusions(scores, threshold)
-        rows = figures.astype(object).where(figures.notna(), None).to_dict("index")
-        splits = {split: row | {"confusion": counts[split]} for split, row in rows.items()}
-        _say(_as_json({"threshold": threshold, "splits": splits}))
+        figures = summarise(scores, threshold).assign(confusion=confusions(scores, threshold))
+        splits = figures.astype(object).where(figures.notna(), None).to_dict("index")
+        _say({"threshold": threshold, "splits": splits})
     else:
         found = {title: table.rename_axis(None) for title, table in tables(scores, threshold).items()}
         _say("\n\n".join(f"{title}\n{table.to_string()}" for title, table in found.items()))
-
-
-def _as_json(content: dict) -> str:
-    return json.dumps(content, default=_plain, allow_nan=False)
 
 
 def _plain(value):

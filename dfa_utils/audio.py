@@ -61,13 +61,28 @@ def stream_audio(path, sample_rate: int = 16_000) -> Iterator[np.ndarray]:
     path = Path(path)
     _refuse_missing(path)
     samples = 0
-    for block in resample_blocks(_mono_blocks(path), sample_rate):
+    for block in resample_blocks(mono_blocks(path, _decode(path)), sample_rate):
         samples += len(block)
         if samples > LONGEST_HOURS * 3600 * sample_rate:
             raise AudioError(f"{path}: holds more than {LONGEST_HOURS:g} hours of sound; cut it into parts", "long")
         yield block
     if not samples:
         raise AudioError(f"{path}: the file holds no samples; record or export it again", "empty")
+
+
+def mono_blocks(name, blocks: Iterable[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, int]]:
+    """Blocks ([T, channels] float, Hz) mixed to one channel ([T] float32, Hz).
+
+    Raises AudioError, which begins with `name`, for a sample rate or samples that no recording of speech has.
+    """
+    for samples, rate in blocks:
+        if not LOWEST_RATE <= rate <= HIGHEST_RATE or rate != int(rate):
+            wanted = f"a whole number from {LOWEST_RATE} to {HIGHEST_RATE} Hz"
+            raise AudioError(f"{name}: its sample rate must be {wanted}, got {rate} Hz; export it again", "rate")
+        mono = _mix(samples)
+        if not np.abs(mono).max(initial=0) < LOUDEST_SAMPLE:  # so that NaN is refused too
+            raise AudioError(f"{name}: holds NaN, infinite or absurd samples; export it again as 16-bit wav", "samples")
+        yield np.ascontiguousarray(mono, np.float32), int(rate)
 
 
 def resample_blocks(blocks: Iterable[tuple[np.ndarray, int]], sample_rate: int) -> Iterator[np.ndarray]:
@@ -132,18 +147,6 @@ def _refuse_missing(path: Path) -> None:
         raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again", "empty")
 
 
-def _mono_blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
-    """The file's samples mixed to one channel, in blocks ([T], Hz)."""
-    for samples, rate in _decode(path):
-        if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-            usual = f"recordings of speech have {LOWEST_RATE} to {HIGHEST_RATE} Hz"
-            raise AudioError(f"{path}: its header says {rate} Hz, but {usual}; export it again", "rate")
-        mono = _mix(samples)
-        if not np.abs(mono).max(initial=0) < LOUDEST_SAMPLE:  # refuses NaN, too
-            raise AudioError(f"{path}: holds NaN, infinite or absurd samples; export it again as 16-bit wav", "samples")
-        yield np.ascontiguousarray(mono), rate
-
-
 def _decode(path: Path) -> Iterator[tuple[np.ndarray, int]]:
     """Blocks [T, channels] of about BLOCK_SECONDS, each with its sample rate in Hz."""
     try:
@@ -171,32 +174,24 @@ def _refuse_truncated(path: Path, file: soundfile.SoundFile) -> None:
 
 
 def _decode_with_ffmpeg(path: Path) -> Iterator[tuple[np.ndarray, int]]:
-    if not has_ffmpeg():
-        raise AudioError(
-            f"{path}: libsndfile cannot read it, and FFmpeg, which reads m4a, aac, webm and mp4, is not at hand "
-            "(or torchcodec is missing). Install it: `apt-get install ffmpeg`, `conda install -c conda-forge ffmpeg` "
-            "or `brew install ffmpeg`; or convert the file to wav. If it is not an audio file, leave it out"
-        )
-    try:
-        yield from _torchcodec_blocks(path)
-    except (RuntimeError, ValueError) as error:
-        raise AudioError(
-            f"{path}: neither libsndfile nor FFmpeg finds audio in it; it is damaged, or not an audio file: "
-            "open it in a player, or convert it to wav"
-        ) from error
-
-
-def _torchcodec_blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
     """The last block is open-ended; a recording without a duration in its header comes in one block."""
+    if not has_ffmpeg():
+        what = "libsndfile cannot read it, and FFmpeg (with torchcodec), for m4a, aac, webm and mp4, is not at hand"
+        cure = "`apt-get install ffmpeg`, `conda install -c conda-forge ffmpeg` or `brew install ffmpeg`"
+        raise AudioError(f"{path}: {what}. Install it: {cure}; or convert the file to wav, or leave it out")
     from torchcodec.decoders import AudioDecoder
 
-    decoder = AudioDecoder(path)
-    start, end = 0.0, decoder.metadata.duration_seconds_from_header or 0.0
-    while start is not None:
-        stop = start + BLOCK_SECONDS if start + BLOCK_SECONDS < end else None
-        block = decoder.get_samples_played_in_range(start, stop)
-        yield block.data.T.numpy(), block.sample_rate
-        start = stop
+    try:
+        decoder = AudioDecoder(path)
+        start, end = 0.0, decoder.metadata.duration_seconds_from_header or 0.0
+        while start is not None:
+            stop = start + BLOCK_SECONDS if start + BLOCK_SECONDS < end else None
+            block = decoder.get_samples_played_in_range(start, stop)
+            yield block.data.T.numpy(), block.sample_rate
+            start = stop
+    except (RuntimeError, ValueError) as error:
+        what = "neither libsndfile nor FFmpeg finds audio in it; it is damaged, or not an audio file"
+        raise AudioError(f"{path}: {what}: open it in a player, or convert it to wav") from error
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -8,7 +8,7 @@ scale, and silence stays silent. At the end are the filters and codecs that `deg
 
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import soundfile
@@ -182,18 +182,9 @@ def recode(waveforms: Tensor, sample_rate: int, generator: Generator) -> Tensor:
         return torch.stack(list(coded)).to(waveforms.device) * scale
 
 
-AUGMENTATIONS: dict[str, Callable[[Tensor, int, Generator], Tensor]] = {
-    "noise": add_coloured_noise,
-    "equalise": equalise,
-    "band": narrow_band,
-    "room": add_room,
-    "rerecord": rerecord,
-    "clip": cut_peaks,
-    "mu_law": quantise,
-    "speed": change_speed,
-    "rawboost": rawboost,
-    "codec": recode,
-}
+AUGMENTATIONS = {"noise": add_coloured_noise, "equalise": equalise, "band": narrow_band, "room": add_room}
+AUGMENTATIONS |= {"rerecord": rerecord, "clip": cut_peaks, "mu_law": quantise, "speed": change_speed}
+AUGMENTATIONS |= {"rawboost": rawboost, "codec": recode}
 
 
 def _convolutive(waveforms: Tensor, sample_rate: int, generator: Generator) -> Tensor:

@@ -36,7 +36,9 @@ def open_clip(path, sample_rate: int) -> torch.Tensor:
         return load_audio(path, sample_rate)
     entry = _entry(folder, path, sample_rate)
     with suppress(OSError, ValueError):  # not there yet, or damaged
-        return _mapped(entry)
+        samples = np.lib.format.open_memmap(entry, mode="c")
+        if samples.ndim == 1 and samples.dtype == np.float32:
+            return torch.from_numpy(samples)
     samples = load_audio(path, sample_rate)
     try:
         with atomic_file(entry) as file:
@@ -97,10 +99,3 @@ def _entry(folder: Path, path, sample_rate: int) -> Path:
     name = f"{os.path.abspath(path)}|{state.st_size}|{state.st_mtime_ns}|{sample_rate}|{CACHE_VERSION}"
     key = hashlib.sha256(os.fsencode(name)).hexdigest()
     return folder / key[:2] / f"{key[2:32]}.npy"
-
-
-def _mapped(entry: Path) -> torch.Tensor:
-    samples = np.lib.format.open_memmap(entry, mode="c")
-    if samples.ndim != 1 or samples.dtype != np.float32:
-        raise ValueError(f"{entry}: not samples of one clip")
-    return torch.from_numpy(samples)

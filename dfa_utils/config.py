@@ -152,18 +152,15 @@ def _check(setting: Field, value) -> None:
     """Refuse a value that is not of the type of its default, or outside its range."""
     name, default, words = setting.name, setting.default, setting.metadata.get("words")
     if "range" in setting.metadata:
-        for number in value if isinstance(default, tuple) else (value,):
-            _check_number(name, number, *setting.metadata["range"], whole=not isinstance(default, float))
+        (least, most), whole = setting.metadata["range"], not isinstance(default, float)
+        wanted = f"{name} must be a {'whole ' if whole else ''}number from {least:g} to {most:g}"
+        for x in value if isinstance(default, tuple) else (value,):
+            is_number = isinstance(x, Integral if whole else Real) and not isinstance(x, bool)
+            _require(is_number and least <= x <= most, f"{wanted}, got {x!r}")
     elif words:
         _require(value in words, f"{name} must be one of {', '.join(words)}, got {value!r}")
     elif isinstance(default, str):
         _require(isinstance(value, str), f"{name} must be a word, got {value!r}")
-
-
-def _check_number(name: str, number, least: float, most: float, whole: bool) -> None:
-    is_number = isinstance(number, Integral if whole else Real) and not isinstance(number, bool)
-    kind = "a whole number" if whole else "a number"
-    _require(is_number and least <= number <= most, f"{name} must be {kind} from {least:g} to {most:g}, got {number!r}")
 
 
 def _require(holds: bool, message: str) -> None:

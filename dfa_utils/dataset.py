@@ -29,8 +29,7 @@ def scan(root, check: bool = True, splits: tuple[str, ...] | None = SPLITS) -> p
     and unusable ones are left out with a warning that names them. Raises DataError if the folder, a split, a class or
     its files are missing, and for several data sets side by side.
     """
-    unknown = sorted(set(splits or ()) - set(SPLITS))
-    if unknown:
+    if unknown := sorted(set(splits or ()) - set(SPLITS)):
         raise DataError(f"splits {unknown} are unknown; use a tuple of {', '.join(SPLITS)}")
     root = Path(root).expanduser()
     manifest = read(root)
@@ -107,19 +106,16 @@ class BalancedBatches(Sampler):
     def __iter__(self):
         rng, half = np.random.default_rng((self.seed, self.epoch)), self.batch_size // 2
         size = max(map(len, self.classes))
-        real, fake = (
-            np.concatenate([rng.permutation(c) for _ in range(-(-size // len(c)))])[:size] for c in self.classes
-        )
+        shuffled = [[rng.permutation(c) for _ in range(-(-size // len(c)))] for c in self.classes]
+        real, fake = (np.concatenate(rounds)[:size] for rounds in shuffled)
         for start in range(0, size, half):
-            yield [int(i) for i in np.concatenate([real[start : start + half], fake[start : start + half]])]
+            yield np.concatenate([real[start : start + half], fake[start : start + half]]).tolist()
 
 
 def make_loader(dataset: ClipDataset) -> DataLoader:
-    """Batches (waveforms [B, clip_samples], labels [B]): balanced and shuffled for training, else in order."""
+    """Training batches (waveforms [B, clip_samples], labels [B]), balanced and shuffled."""
     config = dataset.config
-    if dataset.train:
-        return DataLoader(dataset, batch_sampler=BalancedBatches(dataset.labels, config.batch_size, config.seed))
-    return DataLoader(dataset, batch_size=config.batch_size)
+    return DataLoader(dataset, batch_sampler=BalancedBatches(dataset.labels, config.batch_size, config.seed))
 
 
 def set_epoch(loader: DataLoader, epoch: int) -> None:
@@ -132,8 +128,7 @@ def _refuse_gaps(manifest: pd.DataFrame, root: Path, splits: tuple[str, ...] | N
     whole = tuple(split for split in SPLITS if {(split, 0), (split, 1)} <= present)
     if splits is None and not whole:
         raise DataError(f"{root}: no split with usable clips of both classes; expected {LAYOUT}")
-    gaps = [(split, label) for split in splits or () for label in (0, 1) if (split, label) not in present]
-    if gaps:
+    if gaps := [(split, label) for split in splits or () for label in (0, 1) if (split, label) not in present]:
         split, label = gaps[0]
         cure = f". In Python, scan(root, splits={whole}) takes what is there" if whole else ""
         missing = f"no usable {CLASSES[label]} clip for {split}; found {_folders(root)}"

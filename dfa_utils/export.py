@@ -21,7 +21,6 @@ from dfa_utils.models import fuse_for_scoring
 from dfa_utils.support import write_atomically
 
 FORMAT = 1  # of the metadata; counts up when an older reader cannot use them any more
-OPSET = 17
 OUTPUTS = ("score", "logit", "measures")
 LICENCE = "code: MIT; the check for speech, and the released detector: for research and education only"
 
@@ -61,7 +60,7 @@ def _traced(graph: nn.Module, samples: int) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter names values that it takes as constant; they are
         try:
-            torch.onnx.export(graph, (torch.randn(2, samples),), file, opset_version=OPSET, dynamo=False, **options)
+            torch.onnx.export(graph, (torch.randn(2, samples),), file, opset_version=17, dynamo=False, **options)
         except OnnxExporterError as error:
             raise ValueError(f"ONNX cannot express this model: {str(error).splitlines()[0]}") from error
     return file.getvalue()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from dfa_utils.audio import HIGHEST_RATE, LOUDEST_SAMPLE, LOWEST_RATE, AudioError, resample_blocks, stream_audio
+from dfa_utils.audio import AudioError, mono_blocks, resample_blocks, stream_audio
 from dfa_utils.checkpoint import RELEASED, fingerprint_of, load_checkpoint
 from dfa_utils.models import fuse_for_scoring
 from dfa_utils.speech import SpeechCheck, reason_to_abstain
@@ -143,20 +143,15 @@ class Detector:
         return fingerprint_of(self.model, (self.calibration, self.threshold, self.uncertain_band))
 
     def _from_array(self, samples, sample_rate: int | None) -> Iterator[np.ndarray]:
-        rate = self.model.config.sample_rate
-        given = rate if sample_rate is None else sample_rate
-        if not LOWEST_RATE <= given <= HIGHEST_RATE or given != int(given):
-            wanted = f"a whole number from {LOWEST_RATE} to {HIGHEST_RATE} Hz"
-            raise AudioError(f"array: a sample rate is {wanted}, got {given}", "rate")
         if isinstance(samples, torch.Tensor):  # NumPy does not have all of torch's types
             samples = samples.detach().cpu().float() if samples.is_floating_point() else samples.cpu()
         samples = np.asarray(samples)
         if samples.ndim != 1 or not len(samples) or not np.issubdtype(samples.dtype, np.floating):
             wanted = "float samples [T] in [-1, 1]"
             raise AudioError(f"array: expected {wanted}, got {samples.dtype} {samples.shape}", "samples")
-        if not np.abs(samples).max() < LOUDEST_SAMPLE:  # so that NaN is refused too
-            raise AudioError("array: holds NaN, infinite or absurd samples; look at how it was made", "samples")
-        return resample_blocks([(samples.astype(np.float32), int(given))], rate)
+        rate = self.model.config.sample_rate
+        given = rate if sample_rate is None else sample_rate
+        return resample_blocks(mono_blocks("array", [(samples[:, None], given)]), rate)
 
     def _cut(self, recordings) -> Iterator[tuple["_Recording", np.ndarray | None]]:
         """The windows [clip_samples] of all recordings, each with its recording; None where one has ended."""

@@ -20,20 +20,14 @@ SPLIT_NAMES = dict.fromkeys(("training", "train"), "training")
 SPLIT_NAMES |= dict.fromkeys(("validation", "valid", "val", "dev"), "validation")
 SPLIT_NAMES |= dict.fromkeys(("testing", "test", "eval"), "testing")
 LABEL_NAMES = {"real": 0, "bonafide": 0, "bona-fide": 0, "genuine": 0, "0": 0, "fake": 1, "spoof": 1, "1": 1}
-LAYOUT = (
-    "ROOT/{training,validation,testing}/{real,fake}/*.wav, or a manifest.csv with columns path, label, split, or a "
-    "published layout that data/README.md lists"
-)
+LAYOUT = "ROOT/{training,validation,testing}/{real,fake}/*.wav, a manifest.csv, or a layout that data/README.md lists"
 DEPTH = 3  # folders below the given one in which a data set is looked for
 
 # The columns of the protocols, in the published order; "-" is a column that is not used here.
 ASVSPOOF2019 = {"LA": "speaker file - system label", "PA": "speaker file environment system label"}
-ASVSPOOF2021 = {
-    "LA": "speaker file codec transmission system label - subset",
-    "DF": "speaker file codec source system label - subset vocoder",
-}
+ASVSPOOF2021 = {"LA": "speaker file codec transmission system label - subset"}
+ASVSPOOF2021 |= {"DF": "speaker file codec source system label - subset vocoder"}
 ASVSPOOF5 = "speaker file gender codec codec_q - - system label -"
-ASVSPOOF5_PARTS = ("train", "dev.track_1", "eval.track_1")
 NOTHING = {"-": "", "bonafide": ""}  # in the protocols: no attack, codec or vocoder
 
 
@@ -104,14 +98,11 @@ def folders_in(folder: Path) -> list[Path]:
 
 def read_folders(home: Path) -> pd.DataFrame:
     """Fake-or-Real in any of its four variants (Reimao and Tzerpos, SpeD 2019): HOME/SPLIT/{real,fake}/**/*.wav."""
-    rows = [
-        (str(path), SPLIT_NAMES[split.name.lower()], LABEL_NAMES[label.name.lower()], "", "")
-        for split in folders_in(home)
-        if split.name.lower() in SPLIT_NAMES
-        for label in folders_in(split)
-        if label.name.lower() in LABEL_NAMES
-        for path in find_audio(label)
-    ]
+    rows = []
+    for folder in (inner for outer in folders_in(home) for inner in folders_in(outer)):
+        split, label = SPLIT_NAMES.get(folder.parent.name.lower()), LABEL_NAMES.get(folder.name.lower())
+        if split is not None and label is not None:
+            rows += [(str(path), split, label, "", "") for path in find_audio(folder)]
     return pd.DataFrame(rows, columns=["path", "split", "label", "system", "speaker"])
 
 
@@ -123,8 +114,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     path = path if path.is_file() else path / "manifest.csv"
     table = _csv(path, encoding="utf-8")
-    missing = {"path", "label"} - set(table.columns)
-    if missing:
+    if missing := {"path", "label"} - set(table.columns):
         raise DataError(f"{path}: no column {', '.join(sorted(missing))}; expected path, label (real or fake), split")
     split = table.get("split", pd.Series("testing", table.index)).str.lower().map(SPLIT_NAMES)
     manifest = _manifest(path, table, [str(path.parent / name) for name in table.path], split)
@@ -147,12 +137,11 @@ def read_asvspoof2019(home: Path) -> pd.DataFrame:
     HOME is ASVspoof2019_{LA,PA}_cm_protocols; the clips are in ../ASVspoof2019_{LA,PA}_{train,dev,eval}/flac. In PA the
     fakes are replayed recordings, not synthesis; its column environment names the simulated room.
     """
-    home, parts = home.absolute(), {}
+    home = home.absolute()
     track = home.name.split("_")[1]
-    for split, part, ending in zip(SPLITS, ("train", "dev", "eval"), ("trn", "trl", "trl"), strict=True):
-        protocol = home / f"ASVspoof2019.{track}.cm.{part}.{ending}.txt"
-        parts[split] = protocol, home.parent / f"ASVspoof2019_{track}_{part}" / "flac"
-    return _read_protocols(home, ASVSPOOF2019[track], parts)
+    protocols = [home / f"ASVspoof2019.{track}.cm.{part}.txt" for part in ("train.trn", "dev.trl", "eval.trl")]
+    clips = [home.parent / f"ASVspoof2019_{track}_{part}" / "flac" for part in ("train", "dev", "eval")]
+    return _read_protocols(home, ASVSPOOF2019[track], SPLITS, protocols, clips)
 
 
 def read_asvspoof2021(home: Path) -> pd.DataFrame:
@@ -166,7 +155,7 @@ def read_asvspoof2021(home: Path) -> pd.DataFrame:
     track = home.name.split("_")[1]
     places = [home.parent, *folders_in(home.parent)]  # HOME is one of them
     keys = _first([place / "keys" / track / "CM" / "trial_metadata.txt" for place in places])
-    return _read_protocols(home, ASVSPOOF2021[track], {"testing": (keys, home / "flac")})
+    return _read_protocols(home, ASVSPOOF2021[track], ("testing",), [keys], [home / "flac"])
 
 
 def read_asvspoof5(home: Path) -> pd.DataFrame:
@@ -175,10 +164,10 @@ def read_asvspoof5(home: Path) -> pd.DataFrame:
     HOME holds ASVspoof5.{train,dev.track_1,eval.track_1}.tsv; the clips are in flac_T, flac_D and flac_E_eval, in HOME
     or beside it. Further columns: gender, codec and codec_q; an empty codec means uncoded.
     """
-    home, parts = home.absolute(), {}
-    for split, part, clips in zip(SPLITS, ASVSPOOF5_PARTS, ("flac_T", "flac_D", "flac_E_eval"), strict=True):
-        parts[split] = home / f"ASVspoof5.{part}.tsv", _first([home / clips, home.parent / clips])
-    return _read_protocols(home, ASVSPOOF5, parts)
+    home = home.absolute()
+    protocols = [home / f"ASVspoof5.{part}.tsv" for part in ("train", "dev.track_1", "eval.track_1")]
+    clips = [_first([home / name, home.parent / name]) for name in ("flac_T", "flac_D", "flac_E_eval")]
+    return _read_protocols(home, ASVSPOOF5, SPLITS, protocols, clips)
 
 
 def _first(paths: list[Path]) -> Path:
@@ -193,11 +182,12 @@ def _csv(path: Path, **options) -> pd.DataFrame:
         raise DataError(f"{path}: cannot be read as a table ({error}); fetch or write it again") from error
 
 
-def _read_protocols(home: Path, columns: str, parts: dict[str, tuple[Path, Path]]) -> pd.DataFrame:
-    """The rows of all protocols that are there; `parts`: split -> (protocol, folder of its clips)."""
-    tables = [_read_protocol(file, columns, split, clips) for split, (file, clips) in parts.items() if file.is_file()]
+def _read_protocols(home: Path, columns: str, splits, protocols: list[Path], clips: list[Path]) -> pd.DataFrame:
+    """The rows of all protocols that are there; each split has a protocol and a folder of clips."""
+    parts = zip(protocols, splits, clips, strict=True)
+    tables = [_read_protocol(file, columns, split, folder) for file, split, folder in parts if file.is_file()]
     if not tables:
-        names = ", ".join(str(file) for file, _ in parts.values())
+        names = ", ".join(map(str, protocols))
         raise DataError(f"{home}: no protocol for it; unpack the data set's protocols or keys to {names}")
     return pd.concat(tables, ignore_index=True)
 
@@ -218,8 +208,7 @@ def _read_protocol(file: Path, columns: str, split: str, clips: Path) -> pd.Data
 def _manifest(file: Path, table: pd.DataFrame, paths: list[str], split) -> pd.DataFrame:
     """The five columns of every manifest, then the others of `table`; DataError for an unknown label."""
     labels = table.label.str.lower()
-    unknown = sorted(set(labels) - set(LABEL_NAMES))
-    if unknown:
+    if unknown := sorted(set(labels) - set(LABEL_NAMES)):
         raise DataError(f"{file}: labels {unknown[:5]} are unknown; use real and fake")
     columns = {"path": paths, "split": split, "label": labels.map(LABEL_NAMES)}
     columns |= {name: table.get(name, "") for name in ("system", "speaker")}
@@ -242,37 +231,17 @@ def _drop_missing(manifest: pd.DataFrame, home: Path) -> pd.DataFrame:
     return manifest[there].reset_index(drop=True)
 
 
-def _is_table(path: Path) -> bool:
-    return path.is_file() or (path / "manifest.csv").is_file()
-
-
-def _is_asvspoof2019(path: Path) -> bool:
-    return path.absolute().name in {f"ASVspoof2019_{track}_cm_protocols" for track in ASVSPOOF2019}
-
-
-def _is_asvspoof2021(path: Path) -> bool:
-    return path.absolute().name in {f"ASVspoof2021_{track}_eval" for track in ASVSPOOF2021}
-
-
-def _is_asvspoof5(path: Path) -> bool:
-    return any((path / f"ASVspoof5.{part}.tsv").is_file() for part in ASVSPOOF5_PARTS)
-
-
 def _is_in_the_wild(path: Path) -> bool:
     table = path / "meta.csv"
     head = table.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0] if table.is_file() else ""
     return {"file", "speaker", "label"} <= set(head.strip().split(","))
 
 
-def _is_split_folders(path: Path) -> bool:
-    return any(folder.name.lower() in SPLIT_NAMES for folder in folders_in(path))
-
-
 READERS = (  # the first that knows a folder reads it
-    Reader("table", _is_table, read_table),
-    Reader("ASVspoof 2019", _is_asvspoof2019, read_asvspoof2019),
-    Reader("ASVspoof 2021", _is_asvspoof2021, read_asvspoof2021),
-    Reader("ASVspoof 5", _is_asvspoof5, read_asvspoof5),
+    Reader("table", lambda path: path.is_file() or (path / "manifest.csv").is_file(), read_table),
+    Reader("ASVspoof 2019", lambda path: path.absolute().match("ASVspoof2019_[LP]A_cm_protocols"), read_asvspoof2019),
+    Reader("ASVspoof 2021", lambda path: path.absolute().match("ASVspoof2021_[LD][AF]_eval"), read_asvspoof2021),
+    Reader("ASVspoof 5", lambda path: any(path.glob("ASVspoof5.*.tsv")), read_asvspoof5),
     Reader("In-the-Wild", _is_in_the_wild, read_in_the_wild),
-    Reader("Fake-or-Real", _is_split_folders, read_folders),
+    Reader("Fake-or-Real", lambda path: any(one.name.lower() in SPLIT_NAMES for one in folders_in(path)), read_folders),
 )

@@ -74,13 +74,9 @@ class CepstralStatistics(nn.Module):
         for i, size in enumerate(sizes):
             self.register_buffer(f"cosines{i}", create_dct(size, size, "ortho").T.contiguous(), persistent=False)
         self.normalise = nn.BatchNorm1d(3 * sum(sizes), affine=False)
-        self.layers = nn.Sequential(
-            nn.Dropout(config.dropout),
-            nn.Linear(3 * sum(sizes), config.channels[-1]),
-            nn.ReLU(inplace=True),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.channels[-1], 2),
-        )
+        width, share = config.channels[-1], config.dropout
+        hidden = nn.Linear(3 * sum(sizes), width), nn.ReLU(inplace=True)
+        self.layers = nn.Sequential(nn.Dropout(share), *hidden, nn.Dropout(share), nn.Linear(width, 2))
 
     def forward(self, *spectrograms: torch.Tensor) -> torch.Tensor:
         with torch.autocast(spectrograms[0].device.type, enabled=False):
@@ -219,10 +215,8 @@ def _weights_of(path: str, name: str) -> str:
     """The file with a timm model's weights."""
     file = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
     if file.suffix != ".safetensors" or not file.exists():
-        raise ValueError(
-            f"{path}: no .safetensors file of weights there; with a network, download one: "
-            f"hf download timm/{name}.TAG model.safetensors --local-dir FOLDER (the model's page names the tags)"
-        )
+        cure = f"hf download timm/{name}.TAG model.safetensors --local-dir FOLDER (the model's page names the tags)"
+        raise ValueError(f"{path}: no .safetensors file of weights there; with a network, download one: {cure}")
     return str(file)
 
 

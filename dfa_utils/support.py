@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -20,7 +20,6 @@ HEADINGS = ["path", "score", "label", "reason", "seconds", "detector", "error"] 
 HEADER = (",".join(HEADINGS) + "\r\n").encode()
 SHARE = 64  # items per process between two gatherings of results
 AHEAD = 1024  # most items that threads compute ahead, so that memory does not grow with the number of items
-Entry = TypeVar("Entry")
 
 
 class WriteError(OSError):
@@ -71,7 +70,7 @@ def wav_bytes(samples: np.ndarray, sample_rate: int) -> bytes:
     return file.getvalue()
 
 
-def find_entry(table: Mapping[str, Entry], name: str, what: str) -> Entry:
+def find_entry(table: Mapping[str, Any], name: str, what: str) -> Any:
     """The entry of `table` called `name`; `what` is the word for an entry in the error.
 
     Raises ValueError that lists the known names.
@@ -117,15 +116,13 @@ class ScoreTable:
             raise WriteError(error.errno, error.strerror, str(self.path)) from error
 
     def _continue(self) -> int:
-        """Read the rows that are there, and cut off an incomplete last line; the size in bytes of what stays."""
-        size = 0
+        """Read the rows that are there, and cut off an incomplete last line; the number of lines that stay."""
         with open(self.path, "r+b") as file:
-            for number, line in enumerate(file):
-                if line.endswith(b"\n"):  # only the last line may lack it
-                    self._keep(number, line)
-                    size += len(line)
-            file.truncate(size)
-        return size
+            lines = [line for line in file if line.endswith(b"\n")]  # only the last line may lack it
+            for number, line in enumerate(lines):
+                self._keep(number, line)
+            file.truncate(sum(map(len, lines)))
+        return len(lines)
 
     def _keep(self, number: int, line: bytes) -> None:
         try:
@@ -225,9 +222,7 @@ def map_in_threads(function: Callable, items: Iterable, description: str) -> Ite
     from joblib import cpu_count
 
     total, rest = len(items) if hasattr(items, "__len__") else None, iter(items)
-    with progress_bar(total=total, desc=description) as bar:
-        while chunk := list(islice(rest, AHEAD)):
-            with ThreadPoolExecutor(cpu_count()) as pool:  # on an error it waits for the calls that have begun
-                for result in pool.map(function, chunk):
-                    yield result
-                    bar.update()
+    chunks = iter(lambda: list(islice(rest, AHEAD)), [])
+    with ThreadPoolExecutor(cpu_count()) as pool:  # on an error it waits for the calls that have begun
+        results = chain.from_iterable(pool.map(function, chunk) for chunk in chunks)
+        yield from progress_bar(results, total=total, desc=description)

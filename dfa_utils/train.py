@@ -149,11 +149,10 @@ def validate(state: "_State", clips: pd.DataFrame) -> tuple[dict, dict]:
     detector = Detector(state.detector, {})
     labels, scores = score_clips(detector, clips)[["label", "score"]].to_numpy().T
     rate, threshold = metrics.eer(labels, scores)
-    calibration = {"threshold": threshold}
+    results = {"loss": metrics.log_loss(labels, scores), "accuracy": metrics.accuracy(labels, scores), "eer": rate}
     with suppress(ValueError):  # too few clips, or fakes that do not score higher than real clips
-        calibration = calibrated(detector, labels, scores)
-    loss, accuracy = metrics.log_loss(labels, scores), metrics.accuracy(labels, scores)
-    return {"loss": loss, "accuracy": accuracy, "eer": rate}, calibration
+        return results, calibrated(detector, labels, scores)
+    return results, {"threshold": threshold}
 
 
 @dataclass
@@ -204,17 +203,14 @@ class _State:
             raise ValueError(f"{folder}: holds a run with another {', '.join(other)}; {cure}")
         if theirs["precision"] != mine["precision"]:
             begun = self.info["precision"] = theirs["precision"]
-            faster = (
-                f"though {mine['precision']} would be faster here; the last digits differ from those of one machine"
-            )
+            faster = f"though {mine['precision']} would be faster here; the last digits may change with the machine"
             warnings.warn(f"{folder} was begun in {begun} and continues in it, {faster}", stacklevel=3)
         try:
             restore(self.detector, tensors)
             moments = defaultdict(dict)
-            for name, value in tensors.items():
-                if name.startswith(TRAINING_STATE):
-                    _, i, key = name.split(".")
-                    moments[int(i)][key] = value
+            for name in filter(lambda name: name.startswith(TRAINING_STATE), tensors):
+                _, i, key = name.split(".")
+                moments[int(i)][key] = tensors[name]
             self.optimizer.load_state_dict({"state": moments, "param_groups": info["groups"]})
             self.schedule.load_state_dict(info["schedule"])
             self.run.epochs += info["epochs"]

@@ -103,7 +103,7 @@ def test_samples_that_cannot_be_judged_are_refused(detector, bad):
 
 @pytest.mark.parametrize("rate", [0, 1, 3_999, -16_000, 44_100.5])
 def test_a_sample_rate_that_no_speech_has_is_refused(detector, rate):
-    with pytest.raises(AudioError, match="sample rate is a whole number from 4000 to 768000 Hz") as error:
+    with pytest.raises(AudioError, match="sample rate must be a whole number from 4000 to 768000 Hz") as error:
         detector.predict(tone(rng), sample_rate=rate)
     assert error.value.kind == "rate"
     assert detector.predict(tone(rng), sample_rate=16_000.0).seconds == 0.5
