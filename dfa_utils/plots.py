@@ -94,8 +94,7 @@ def plot_counts(manifest, names=NAMES, ax: Axes | None = None) -> Axes:
 
 def plot_cue(values, labels, name: str, names=NAMES, ax: Axes | None = None) -> Axes:
     """The distribution of one number per clip in each class, with its AUC in the title (0.5 = does not separate)."""
-    ax = ax or plt.gca()
-    values, labels = np.asarray(values, dtype=float), np.asarray(labels)
+    ax, values, labels = ax or plt.gca(), np.asarray(values, dtype=float), np.asarray(labels)
     parts = [values[labels == 0], values[labels == 1]]
     for x, (part, colour) in enumerate(zip(parts, COLOURS, strict=True)):
         ax.plot(x + np.linspace(-0.2, 0.2, len(part)), part, ".", color=colour, alpha=0.6, markersize=4)
@@ -131,13 +130,12 @@ def plot_confusion(matrix, title: str = "", names=NAMES, ax: Axes | None = None)
 
 def plot_scores(labels, scores, threshold: float, title: str = "", names=NAMES, ax: Axes | None = None) -> Axes:
     """Histogram of the scores of each class, and the threshold."""
-    ax = ax or plt.gca()
-    labels, scores, bins = np.asarray(labels), np.asarray(scores), np.linspace(0, 1, 21)
+    ax, labels, scores = ax or plt.gca(), np.asarray(labels), np.asarray(scores)
     for label, name in enumerate(names):
-        ax.hist(scores[labels == label], bins, color=COLOURS[label], alpha=0.6, label=name)
+        ax.hist(scores[labels == label], np.linspace(0, 1, 21), color=COLOURS[label], alpha=0.6, label=name)
     ax.axvline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.2f}")
-    legend = "upper center"  # a good detector has few scores there
-    return _finish(ax, legend, xlabel="score = P(fake)", ylabel="clips", title=title)
+    # the legend is where a good detector has few scores
+    return _finish(ax, "upper center", xlabel="score = P(fake)", ylabel="clips", title=title)
 
 
 def plot_roc(curves: dict, ax: Axes | None = None) -> Axes:
@@ -188,9 +186,8 @@ def plot_over_time(prediction, window_seconds: float, ax: Axes | None = None) ->
     for label, part in enumerate((~above, above)):
         ax.plot(middle[part], prediction.scores[part], "o", color=COLOURS[label], label=f"window called {NAMES[label]}")
     ax.axhline(prediction.threshold, label=f"threshold {prediction.threshold:.2f}", **CHANCE)
-    ax.set(xlabel="time (s)", ylabel="score = P(fake)", xlim=(0, prediction.seconds), ylim=(-0.05, 1.05))
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)  # above the axes, because the curve may be anywhere
-    return ax
+    return _finish(ax, xlabel="time (s)", ylabel="score = P(fake)", xlim=(0, prediction.seconds), ylim=(-0.05, 1.05))
 
 
 def plot_map(db, evidence, hop_seconds: float, hertz, ax: Axes | None = None) -> Axes:

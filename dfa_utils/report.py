@@ -6,6 +6,7 @@ from collections.abc import Callable
 from html import escape
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
 from dfa_utils import display, evaluation, plots
@@ -75,19 +76,16 @@ def _summary(scores: pd.DataFrame, threshold: float) -> evaluation.Summary:
 def _counts(scores: pd.DataFrame, threshold: float) -> dict[str, pd.DataFrame]:
     """Confusion matrices; and for the last split, wrong verdicts by system (fakes) and by speaker (real clips)."""
     matrices = evaluation.confusions(scores, threshold)
-    rows = {
-        f"{split}, {truth}": matrices[split][label] for split in matrices for label, truth in enumerate(plots.NAMES)
-    }
-    found = {"Confusion matrices": pd.DataFrame(rows, ["called real", "called fake"]).T.astype(str)}
+    truths = [f"{split}, {truth}" for split in matrices for truth in plots.NAMES]
+    counts = pd.DataFrame(np.concatenate([*matrices.values()]), truths, ["called real", "called fake"])
+    found = {"Confusion matrices": counts.astype(str)}
     split, part = list(evaluation.parts_of(scores).items())[-1]
     for column, label, kind in (("system", 1, "fakes"), ("speaker", 0, "real clips")):
         if column in part and (part[column][part.label == label] != "").any():
             rows = evaluation.by_condition(part[part.label == label], threshold, column)
-            shown = display.formatted(rows, "{:.1%}", wrong="wrong verdicts")
-            bounds = display.interval(rows.low, rows.high).rename("95 % interval")
-            found[f"{split.capitalize()}, {kind} by {column}"] = pd.concat(
-                [rows.clips.astype(str), shown, bounds], axis=1
-            )
+            bounds = {"95 % interval": display.interval(rows.low, rows.high)}
+            shares = display.formatted(rows, "{:.1%}", wrong="wrong verdicts").assign(**bounds)
+            found[f"{split.capitalize()}, {kind} by {column}"] = rows[["clips"]].astype(str).join(shares)
     return found
 
 
