@@ -19,7 +19,6 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import soundfile
 from IPython.display import Audio, Markdown, display
 
 from dfa_utils import toy
@@ -30,7 +29,7 @@ from dfa_utils.dataset import fingerprint
 from dfa_utils.inference import Detector
 from dfa_utils.layouts import DataError
 from dfa_utils.plots import NAMES
-from dfa_utils.support import progress_bar
+from dfa_utils.support import progress_bar, wav_bytes
 from dfa_utils.train import fit
 
 DRIVE = Path("/content/drive")  # where Colab mounts Google Drive
@@ -229,10 +228,7 @@ def _unpack(source: Path, target: Path) -> None:
 def _save(folder: Path, content: dict, data: bytes) -> Path:
     """Write what came from the browser: a chosen file as it is, or float samples at `rate` Hz as a wav."""
     path = folder / Path(content["name"]).name
-    if "rate" in content:
-        soundfile.write(path, np.frombuffer(data, "<f4"), int(content["rate"]))
-    else:
-        path.write_bytes(data)
+    path.write_bytes(wav_bytes(np.frombuffer(data, "<f4"), int(content["rate"])) if "rate" in content else data)
     return path
 
 

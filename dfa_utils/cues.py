@@ -109,8 +109,7 @@ def _spectral(samples: np.ndarray) -> dict:
 def _band_edge(spectrum: np.ndarray, drop: float = 15.0) -> float:
     """Frequency (Hz) of the steepest fall within 600 Hz if it exceeds `drop` dB, else the highest frequency."""
     width = round(300 / (RATE / 512))  # bins
-    means = np.convolve(spectrum, np.ones(2 * width) / (2 * width), mode="valid")  # means[i]: bins i to i + 2 width
-    falls = means[: -2 * width] - means[2 * width :]
+    falls = np.convolve(spectrum, np.repeat([-1, 1], 2 * width) / (2 * width), mode="valid")  # around bin i + 2 width
     falls[: round(1500 / (RATE / 512))] = 0  # voices fall here by themselves
     steepest = int(np.argmax(falls))
     return (steepest + 2 * width) * RATE / 512 if falls[steepest] > drop else RATE / 2

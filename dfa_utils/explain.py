@@ -21,7 +21,6 @@ from dfa_utils.features import band_corners, standardise
 from dfa_utils.models import SpectrogramDetector, build_model
 
 BATCH = 32  # clips that are explained at once
-FRESH = 2**31  # added to a seed, so that the random weights are not those from which the model's own training began
 
 
 def grad_cam(model: SpectrogramDetector, waveforms: Tensor) -> Tensor:
@@ -60,7 +59,8 @@ def randomisation_check(model: SpectrogramDetector, waveforms: Tensor, seed: int
     Near 0 is good: the maps show what was learnt. Far from 0, on either side, they show the clip whatever the weights.
     The random model is a fresh one of the same config. Adebayo et al. 2018, "Sanity checks for saliency maps".
     """
-    fresh = build_model(config=replace(model.config, seed=FRESH + seed), pretrained=False)
+    # 2**31: the random weights must not be those from which the model's own training began
+    fresh = build_model(config=replace(model.config, seed=2**31 + seed), pretrained=False)
     both = (grad_cam(each, waveforms).flatten(1) for each in (model, fresh.to(_device(model))))
     correlations = [spearmanr(*pair).statistic for pair in zip(*both, strict=True)]
     return float(np.nan_to_num(correlations).mean())  # NaN: a map is constant

@@ -15,17 +15,9 @@ from dfa_utils import metrics
 
 COLOURS = ("#0072B2", "#D55E00")  # real, fake; colour-blind readers can tell them apart
 NAMES = ("real", "fake")
-STYLE = {
-    "figure.dpi": 150,
-    "font.size": 11,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.3,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.fontsize": 9,
-    "axes.titlesize": 11,
-}
+STYLE = {"figure.dpi": 150, "font.size": 11, "axes.titlesize": 11, "legend.fontsize": 9}
+STYLE |= {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3}
+STYLE |= {"axes.spines.top": False, "axes.spines.right": False}
 CHANCE = {"color": "0.6", "linestyle": "--", "linewidth": 1}
 LINES = (  # styles of training, validation and testing, or of other curves; none has the colour of a class
     {"color": "0.4", "linestyle": "-."},
@@ -36,7 +28,6 @@ MARKS = (500, 1_000, 2_000, 4_000, 8_000)  # Hz; ticks of the axis of a mel spec
 IMAGE = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
 BOX = {"boxstyle": "round,pad=0.5", "facecolor": "0.95", "edgecolor": "0.3"}
 FALSE_POSITIVES = "false positive rate (real clips called fake)"
-CLIPS_PER_BIN = 10  # at least, in a reliability diagram
 
 
 def set_style() -> None:
@@ -166,10 +157,10 @@ def plot_det(curves: dict, ax: Axes | None = None) -> Axes:
 
 
 def plot_reliability(labels, scores, ax: Axes | None = None) -> Axes:
-    """Share of fakes over the mean score in up to ten bins with equal numbers of clips, and perfect calibration."""
+    """Share of fakes over the mean score in up to ten bins of at least ten clips, and perfect calibration."""
     from sklearn.calibration import CalibrationDisplay
 
-    ax, bins = ax or plt.gca(), min(10, max(1, len(labels) // CLIPS_PER_BIN))
+    ax, bins = ax or plt.gca(), min(10, max(1, len(labels) // 10))
     style = {"name": "measured", "ref_line": False, "color": "black"}
     CalibrationDisplay.from_predictions(labels, scores, n_bins=bins, strategy="quantile", ax=ax, **style)
     ax.plot([0, 1], [0, 1], label="calibrated", **CHANCE)
