@@ -145,14 +145,12 @@ def _format_verdicts(training: pd.DataFrame) -> list[str]:
 
 
 def _speaker_verdicts(clips: pd.DataFrame) -> list[str]:
-    speakers = clips[clips.speaker != ""].groupby("speaker")
-    shared = speakers.split.agg(lambda splits: {"training", "testing"} <= {*splits})
-    if not shared.any():
+    speakers = clips[clips.speaker != ""].groupby("speaker").agg({"split": set, "label": "nunique"})
+    shared = speakers[speakers.split.map({"training", "testing"}.issubset).astype(bool)]
+    if shared.empty:
         return []
-    one_class = (speakers.label.nunique()[shared] == 1).all()
-    why = ", each in one class only, so the voice gives the class away" if one_class else ""
-    count = _counted(int(shared.sum()), "speaker")
-    return [f"{count} in both training and testing{why}; use each in one split only"]
+    why = ", each in one class only, so the voice gives the class away" if (shared.label == 1).all() else ""
+    return [f"{_counted(len(shared), 'speaker')} in both training and testing{why}; use each in one split only"]
 
 
 def _duplicate_verdicts(duplicates: pd.DataFrame) -> list[str]:

@@ -33,8 +33,7 @@ TRAPS = {  # column: name with unit, and what to do if it differs between the cl
 }
 NUISANCE = {cue: name for cue, (name, _) in TRAPS.items()}
 CURES = {cue: cure for cue, (_, cure) in TRAPS.items()}
-SPECTRAL = {"tilt": "spectral tilt (dB per octave)"}
-SPECTRAL |= {f"contrast{band}": f"spectral contrast, band {band} (dB)" for band in range(7)}
+SPECTRAL = ("tilt", *(f"contrast{band}" for band in range(7)))  # spectral tilt in dB per octave, contrast in dB
 SHORT_SECONDS = 0.5  # clips below this are reported as short
 CLIPPED_SHARE = 1e-3  # of the samples at full scale; clips above this are reported as clipped
 LONGEST_SECONDS = 30.0  # level and spectrum of longer clips are measured on their first part that is not silent

@@ -144,35 +144,28 @@ def interval(low: pd.Series, high: pd.Series) -> pd.Series:
 
 def summary_table(summary: pd.DataFrame) -> pd.DataFrame:
     """The numbers of `evaluation.summarise` as text: one column per split, rates in percent."""
-    costs = {"min_dcf": "minDCF", "act_dcf": "actDCF", "cllr": "Cllr (bits)", "min_cllr": "minCllr (bits)"}
-    parts = [
-        formatted(summary, "{:.0f}", n_real="real clips", n_fake="fake clips"),
-        formatted(summary, "{:.1%}", accuracy="accuracy", f1="F1", hter="HTER", eer="EER"),
-        interval(summary.eer_low, summary.eer_high).rename("EER, 95 % interval"),
-        formatted(summary, "{:.3f}", auc="AUC", **costs),
-    ]
-    return pd.concat(parts, axis=1).T
+    counts = formatted(summary, "{:.0f}", n_real="real clips", n_fake="fake clips")
+    rates = formatted(summary, "{:.1%}", accuracy="accuracy", f1="F1", hter="HTER", eer="EER")
+    bounds = interval(summary.eer_low, summary.eer_high).rename("EER, 95 % interval")
+    names = {"min_dcf": "minDCF", "act_dcf": "actDCF", "cllr": "Cllr (bits)", "min_cllr": "minCllr (bits)"}
+    return pd.concat([counts, rates, bounds, formatted(summary, "{:.3f}", auc="AUC", **names)], axis=1).T
 
 
 def summary_html(summary: pd.DataFrame, threshold: float) -> str:
     """The table of `evaluation.summarise` as HTML, with the meaning of its numbers."""
-    return block(
-        paragraph(f"Accuracy, F1 and HTER at the threshold {threshold:.3f}."),
-        table(summary_table(summary)),
-        f"<details><summary>What the numbers mean</summary>{paragraph(LEGEND)}</details>",
-    )
+    words = paragraph(f"Accuracy, F1 and HTER at the threshold {threshold:.3f}.")
+    legend = f"<details><summary>What the numbers mean</summary>{paragraph(LEGEND)}</details>"
+    return block(words, table(summary_table(summary)), legend)
 
 
 def findings_html(findings) -> str:
     """`auditing.Findings` as HTML: what to fix, in words, most important first, and the tables behind it."""
     verdicts = findings.verdicts
-    words = f"{len(verdicts)} to fix, the most important first:" if verdicts else "No trap found."
+    found = f"{len(verdicts)} to fix, the most important first:" if verdicts else "No trap found."
+    words = paragraph(f"{len(findings.clips):,} clips. {found}")
     listed = "".join(f"<li>{escape(verdict)}</li>" for verdict in verdicts)
-    return block(
-        paragraph(f"{len(findings.clips):,} clips. {words}"),
-        f"<ol>{listed}</ol>" if verdicts else "",
-        *(heading(title) + table(frame) for title, frame in findings.tables().items()),
-    )
+    tables = (heading(title) + table(frame) for title, frame in findings.tables().items())
+    return block(words, f"<ol>{listed}</ol>" if verdicts else "", *tables)
 
 
 def _drawing(height: int, title: str, *shapes: str) -> str:

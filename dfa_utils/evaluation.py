@@ -89,8 +89,7 @@ def clusters_of(scores: pd.DataFrame) -> pd.DataFrame:
     """
     columns = scores.reindex(columns=["speaker", "system"], fill_value="").fillna("")
     columns = columns.assign(system=columns.system.where(scores.label == 1, ""))
-    several = columns.groupby(scores.label).transform("nunique") > 1
-    return columns.where(several, "")
+    return columns.where(columns.groupby(scores.label).transform("nunique") > 1, "")
 
 
 def by_condition(scores: pd.DataFrame, threshold: float, column: str) -> pd.DataFrame:

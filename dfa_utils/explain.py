@@ -61,7 +61,7 @@ def randomisation_check(model: SpectrogramDetector, waveforms: Tensor, seed: int
     """
     # 2**31: the random weights must not be those from which the model's own training began
     fresh = build_model(config=replace(model.config, seed=2**31 + seed), pretrained=False)
-    both = (grad_cam(each, waveforms).flatten(1) for each in (model, fresh.to(_device(model))))
+    both = (grad_cam(each, waveforms).flatten(1) for each in (model, fresh.to(next(model.parameters()).device)))
     correlations = [spearmanr(*pair).statistic for pair in zip(*both, strict=True)]
     return float(np.nan_to_num(correlations).mean())  # NaN: a map is constant
 
@@ -100,10 +100,6 @@ def faithfulness(model: SpectrogramDetector, waveforms: Tensor, maps: Tensor, st
 # ---- one batch
 
 
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
-
-
 def _prepare(model: SpectrogramDetector, waveforms: Tensor) -> tuple[nn.Module, Tensor]:
     """A copy of the back end in evaluation mode, and its input [B, 1, n_mels, frames].
 
@@ -115,7 +111,7 @@ def _prepare(model: SpectrogramDetector, waveforms: Tensor) -> tuple[nn.Module, 
             "ensemble such as the released detector, explain one of model.members whose config.model is 'cnn'"
         )
     with torch.no_grad():
-        db = model.front_end(waveforms.to(_device(model)))
+        db = model.front_end(waveforms.to(next(model.parameters()).device))
     return copy.deepcopy(model.back_end).eval(), standardise(db, model.config.mean_subtraction)
 
 
