@@ -89,12 +89,10 @@ def find_duplicates(clips: pd.DataFrame) -> pd.DataFrame:
     """
     first, again = clips.drop_duplicates("hash"), clips[clips.duplicated("hash")]
     a, b = _alike(np.array([*first.sketch]))
-    pairs = {"exact": (first.set_index("hash").loc[again.hash], again), "near": (first.iloc[a], first.iloc[b])}
-    tables = [
-        pd.DataFrame({"match": match, "a": [*x.path], "b": [*y.path], "split_a": [*x.split], "split_b": [*y.split]})
-        for match, (x, y) in pairs.items()
-    ]
-    return pd.concat(tables, ignore_index=True)
+    one = pd.concat([first.set_index("hash").loc[again.hash], first.iloc[a]], ignore_index=True)
+    other = pd.concat([again, first.iloc[b]], ignore_index=True)
+    match = np.repeat(["exact", "near"], [len(again), len(a)])
+    return pd.DataFrame({"match": match, "a": one.path, "b": other.path, "split_a": one.split, "split_b": other.split})
 
 
 def _alike(sketches: np.ndarray) -> np.ndarray:
