@@ -6,28 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import triu
 
-from dfa_utils.cues import NUISANCE, SPECTRAL, measure_clip, probe
+from dfa_utils.cues import CURES, NUISANCE, SPECTRAL, measure_clip, probe
 from dfa_utils.display import as_text, findings_html
 from dfa_utils.layouts import CLASSES, LAYOUT, DataError, read
 from dfa_utils.support import map_in_threads
 
+FORMAT = {"codec": "codec", "sample_rate": "sample rate", "channels": "number of channels"}  # column: name
 ALIKE = 0.98  # cosine of two sketches above which clips are near duplicates
-STEP = 1024  # sketches that are compared with all others at once
 ENOUGH = 10  # training clips per class; with fewer, cues get no verdict
 TELLING = 0.1  # |AUC - 0.5|, or accuracy above 0.5, from which a cue gets a verdict
-CURES = {
-    "clipped": "record or convert them at a lower level",
-    "short": "leave them out, or join them",
-    "rms_db": "normalise it",
-    "peak_db": "normalise the level",
-    "dc": "subtract the mean",
-    "seconds": "cut all clips to one length (ffmpeg -i IN -t 2 OUT)",
-    "lead": "trim it in both classes",
-    "trail": "trim it in both classes",
-    "edge": "give both classes the same band (resample, low-pass)",
-    "floor_db": "record both classes in the same way, or add noise to both",
-}
+DOUBTFUL = {"clipped": "record or convert them at a lower level", "short": "leave them out, or join them"}
 
 
 @dataclass(eq=False, repr=False)
@@ -69,14 +59,14 @@ def audit(root) -> Findings:
     if not (manifest.groupby("split").label.nunique() == len(CLASSES)).any():
         raise DataError(f"{root}: no split with clips of both classes; expected {LAYOUT}")
     clips = measure(manifest)
-    usable = clips[clips.problem == ""].reset_index(drop=True)
+    usable = clips[clips.problem == ""]
     training = usable[usable.split == "training"]
     duplicates, probes = find_duplicates(usable), probe(usable)
     verdicts = _file_verdicts(clips) + _format_verdicts(training) + _speaker_verdicts(usable)
     verdicts += _duplicate_verdicts(duplicates)
     if min((training.label == label).sum() for label in (0, 1)) >= ENOUGH:
         verdicts += _cue_verdicts(probes)
-    return Findings(clips, count_problems(clips), count_formats(usable), duplicates, probes, verdicts)
+    return Findings(clips, *_counts(clips, usable), duplicates, probes, verdicts)
 
 
 def measure(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -84,25 +74,10 @@ def measure(manifest: pd.DataFrame) -> pd.DataFrame:
 
     Measured columns replace columns of the same name in the manifest (ASVspoof has a codec).
     """
-    rows = pd.DataFrame(list(map_in_threads(measure_clip, manifest.path, "measuring")))
-    expected = ["sample_rate", "channels", *NUISANCE, *SPECTRAL, "clipped", "sketch"]
-    rows = rows.reindex(columns=[*dict.fromkeys([*rows.columns, *expected])])
+    columns = ["hash", "kind", "problem", *FORMAT, *NUISANCE, *SPECTRAL, "clipped", "sketch"]
+    rows = pd.DataFrame(map_in_threads(measure_clip, manifest.path, "measuring"), columns=columns)
     kept = manifest.reset_index(drop=True).drop(columns=rows.columns, errors="ignore")
     return pd.concat([kept, rows], axis=1)
-
-
-def count_problems(clips: pd.DataFrame) -> pd.DataFrame:
-    """Clips by split and class, and how many of them have each kind of problem."""
-    counts = pd.crosstab(_split_and_class(clips), clips.kind)
-    counts.insert(0, "clips", counts.sum(axis=1))
-    return counts.drop(columns="", errors="ignore")
-
-
-def count_formats(clips: pd.DataFrame) -> pd.DataFrame:
-    """Clips by codec, sample rate (Hz) and channels, with a column for each split and class."""
-    return pd.crosstab(
-        [clips[name].fillna(0) for name in ("codec", "sample_rate", "channels")], _split_and_class(clips)
-    )
 
 
 def find_duplicates(clips: pd.DataFrame) -> pd.DataFrame:
@@ -114,26 +89,28 @@ def find_duplicates(clips: pd.DataFrame) -> pd.DataFrame:
     """
     first, again = clips.drop_duplicates("hash"), clips[clips.duplicated("hash")]
     a, b = _alike(np.array([*first.sketch]))
-    pairs = {"exact": (first.set_index("hash").loc[again.hash], again), "near": (first.iloc[a], first.iloc[b])}
-    tables = [
-        pd.DataFrame({"match": match, "a": [*x.path], "b": [*y.path], "split_a": [*x.split], "split_b": [*y.split]})
-        for match, (x, y) in pairs.items()
-    ]
-    return pd.concat(tables, ignore_index=True)
+    one = pd.concat([first.set_index("hash").loc[again.hash], first.iloc[a]], ignore_index=True)
+    other = pd.concat([again, first.iloc[b]], ignore_index=True)
+    match = np.repeat(["exact", "near"], [len(again), len(a)])
+    return pd.DataFrame({"match": match, "a": one.path, "b": other.path, "split_a": one.split, "split_b": other.split})
 
 
 def _alike(sketches: np.ndarray) -> np.ndarray:
     """Indices [2, pairs] of sketches [N, D] that are alike, each pair once."""
-    found = [np.empty((2, 0), int)]
-    for start in range(0, len(sketches), STEP):
-        cosines = sketches[start : start + STEP] @ sketches.T  # [STEP, N]
-        a, b = np.nonzero(np.triu(cosines > ALIKE, start + 1))
-        found.append(np.stack([a + start, b]))
-    return np.concatenate(found, axis=1)
+    from sklearn.neighbors import radius_neighbors_graph
+
+    if len(sketches) < 2:
+        return np.empty((2, 0), int)
+    return np.array(triu(radius_neighbors_graph(sketches, 1 - ALIKE, metric="cosine")).nonzero())
 
 
-def _split_and_class(clips: pd.DataFrame) -> list[pd.Series]:
-    return [clips.split, clips.label.map(dict(enumerate(CLASSES)))]
+def _counts(clips: pd.DataFrame, usable: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """By split and class: how many clips have each kind of problem, and how many usable ones have each format."""
+    classes = [clips.split, clips.label.map(dict(enumerate(CLASSES)))]
+    problems = pd.crosstab(classes, clips.kind)
+    problems.insert(0, "clips", problems.sum(axis=1))
+    formats = pd.crosstab([usable[name].fillna(0) for name in FORMAT], classes)
+    return problems.drop(columns="", errors="ignore"), formats
 
 
 def _counted(count: int, noun: str) -> str:
@@ -145,15 +122,14 @@ def _file_verdicts(clips: pd.DataFrame) -> list[str]:
     examples = clips.drop_duplicates("kind").set_index("kind")
     return [
         f"{kind}: {_counted(count, 'file')}, such as "
-        f"{examples.problem[kind] or f'{examples.path[kind]}: {CURES[kind]}'}"
+        f"{examples.problem[kind] or f'{examples.path[kind]}: {DOUBTFUL[kind]}'}"
         for kind, count in clips.kind[clips.kind != ""].value_counts().items()
     ]
 
 
 def _format_verdicts(training: pd.DataFrame) -> list[str]:
     """One sentence per property of the files from which the class can be guessed."""
-    columns = {"codec": "codec", "sample_rate": "sample rate", "channels": "number of channels"}
-    properties = training[[*columns]].astype(str).rename(columns=columns)
+    properties = training[[*FORMAT]].astype(str).rename(columns=FORMAT)
     patterns = training.path.map(lambda path: re.sub(r"\d+", "#", Path(path).stem))
     if patterns.nunique() <= len(training) / 4:
         properties["pattern of the file names"] = patterns
@@ -167,14 +143,12 @@ def _format_verdicts(training: pd.DataFrame) -> list[str]:
 
 
 def _speaker_verdicts(clips: pd.DataFrame) -> list[str]:
-    speakers = clips[clips.speaker != ""].groupby("speaker")
-    shared = speakers.split.agg(lambda splits: {"training", "testing"} <= {*splits})
-    if not shared.any():
+    speakers = clips[clips.speaker != ""].groupby("speaker").agg({"split": set, "label": "nunique"})
+    shared = speakers[speakers.split.map({"training", "testing"}.issubset).astype(bool)]
+    if shared.empty:
         return []
-    one_class = (speakers.label.nunique()[shared] == 1).all()
-    why = ", each in one class only, so the voice gives the class away" if one_class else ""
-    count = _counted(int(shared.sum()), "speaker")
-    return [f"{count} in both training and testing{why}; use each in one split only"]
+    why = ", each in one class only, so the voice gives the class away" if (shared.label == 1).all() else ""
+    return [f"{_counted(len(shared), 'speaker')} in both training and testing{why}; use each in one split only"]
 
 
 def _duplicate_verdicts(duplicates: pd.DataFrame) -> list[str]:
@@ -192,10 +166,8 @@ def _cue_verdicts(probes: pd.DataFrame) -> list[str]:
     alone = probes[telling & probes.index.isin(NUISANCE)].sort_values("training", ascending=False)
     together = probes.loc["all nuisance cues"]
     if alone.empty and together.low > 0.5 and together.validation > 0.5 + TELLING:
-        return [
-            f"the nuisance cues together separate the classes: AUC {together.validation:.2f} [{together.low:.2f}, "
-            f"{together.high:.2f}] on validation, though none does alone"
-        ]
+        auc = f"AUC {together.validation:.2f} [{together.low:.2f}, {together.high:.2f}] on validation"
+        return [f"the nuisance cues together separate the classes: {auc}, though none does alone"]
     return [
         f"{NUISANCE[row.Index].split(' (')[0]} alone separates the classes: AUC {row.training:.2f} [{row.low:.2f}, "
         f"{row.high:.2f}] on training, {row.validation:.2f} on validation, {row.testing:.2f} on testing; "

@@ -19,7 +19,6 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import soundfile
 from IPython.display import Audio, Markdown, display
 
 from dfa_utils import toy
@@ -30,7 +29,7 @@ from dfa_utils.dataset import fingerprint
 from dfa_utils.inference import Detector
 from dfa_utils.layouts import DataError
 from dfa_utils.plots import NAMES
-from dfa_utils.support import progress_bar
+from dfa_utils.support import progress_bar, wav_bytes
 from dfa_utils.train import fit
 
 DRIVE = Path("/content/drive")  # where Colab mounts Google Drive
@@ -118,19 +117,17 @@ def explore(draw: Callable, **options: Sequence) -> None:
     _show(draw, **defaults)
     if not _widgets_are_on():
         return
-    output = ipywidgets.Output()
     sliders = {
         name: ipywidgets.SelectionSlider(options=v, value=defaults[name], description=name, continuous_update=False)
         for name, v in options.items()
     }
 
-    @output.capture(clear_output=True, wait=True)
     def _redraw(_):
         _show(draw, **defaults | {name: slider.value for name, slider in sliders.items()})
 
+    redraw_below = _place(_redraw, *sliders.values())
     for slider in sliders.values():
-        slider.observe(_redraw, "value")
-    display(ipywidgets.VBox([*sliders.values(), output]))
+        slider.observe(redraw_below, "value")
 
 
 def listening_test(waveforms: Sequence, labels: Sequence[int], verdicts: Sequence[str], sample_rate: int) -> None:
@@ -141,7 +138,7 @@ def listening_test(waveforms: Sequence, labels: Sequence[int], verdicts: Sequenc
     """
     if not _widgets_are_on():
         return
-    output, button = ipywidgets.Output(), ipywidgets.Button(description="Compare")
+    button = ipywidgets.Button(description="Compare")
     layout, audio = {"flex_flow": "row wrap", "align_items": "center"}, {"format": "wav", "layout": {"width": "17em"}}
     rows = []
     for letter, waveform in zip(ascii_uppercase, waveforms, strict=False):
@@ -149,12 +146,10 @@ def listening_test(waveforms: Sequence, labels: Sequence[int], verdicts: Sequenc
         choice = ipywidgets.ToggleButtons(options=["?", *NAMES], style={"button_width": "4em"})
         rows.append(ipywidgets.HBox([ipywidgets.Label(letter), sound, choice], layout=layout))
 
-    @output.capture(clear_output=True, wait=True)
     def _compare(_):
         display(*result_of_test([row.children[-1].value for row in rows], labels, verdicts))
 
-    button.on_click(_compare)
-    display(ipywidgets.VBox([*rows, button, output]))
+    button.on_click(_place(_compare, *rows, button))
 
 
 def result_of_test(answers: Sequence, labels: Sequence, verdicts: Sequence) -> tuple[Markdown, pd.DataFrame]:
@@ -173,17 +168,21 @@ def ask(predict: Callable) -> None:
     """
     if not _widgets_are_on():
         return
-    output = ipywidgets.Output()
 
-    @output.capture(clear_output=True, wait=True)
     def _judge(_, content, buffers):
         with tempfile.TemporaryDirectory() as folder:
             display(_answer(predict, _save(Path(folder), content, buffers[0])))
         asker.send({"kind": "judged"})  # so that the page takes its status away
 
     asker = anywidget.AnyWidget(_esm=Path(__file__).with_name("ask.js").read_text(encoding="utf-8"))
-    asker.on_msg(_judge)
-    display(ipywidgets.VBox([asker, output]))
+    asker.on_msg(_place(_judge, asker))
+
+
+def _place(function: Callable, *widgets: ipywidgets.Widget) -> Callable:
+    """Show widgets with an area below them; returns `function`, made to show its result in that area."""
+    output = ipywidgets.Output()
+    display(ipywidgets.VBox([*widgets, output]))
+    return output.capture(clear_output=True, wait=True)(function)
 
 
 def _from_drive() -> Path:
@@ -220,18 +219,16 @@ def _unpack(source: Path, target: Path) -> None:
     with ZipFile(source) as archive:
         size, free = sum(member.file_size for member in archive.infolist()), shutil.disk_usage(target.parents[1]).free
         if size > 0.9 * free:
-            wanted, left = f"{size / 1e9:,.1f} GB", f"{free / 1e9:,.1f} GB"
-            raise DataError(f"{source}: would unpack to {wanted}, and the disk has {left} left")
+            raise DataError(
+                f"{source}: would unpack to {size / 1e9:,.1f} GB, and the disk has {free / 1e9:,.1f} GB left"
+            )
         archive.extractall(target, progress_bar(archive.infolist(), f"unpacking {source.name}"))
 
 
 def _save(folder: Path, content: dict, data: bytes) -> Path:
     """Write what came from the browser: a chosen file as it is, or float samples at `rate` Hz as a wav."""
     path = folder / Path(content["name"]).name
-    if "rate" in content:
-        soundfile.write(path, np.frombuffer(data, "<f4"), int(content["rate"]))
-    else:
-        path.write_bytes(data)
+    path.write_bytes(wav_bytes(np.frombuffer(data, "<f4"), int(content["rate"])) if "rate" in content else data)
     return path
 
 

@@ -6,12 +6,13 @@ is a nuisance cue itself.
 """
 
 import hashlib
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import soundfile
+import torch
+from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from dfa_utils.audio import AudioError, libsndfile_name
 from dfa_utils.cache import open_clip
@@ -20,18 +21,19 @@ from dfa_utils.layouts import SPLITS
 from dfa_utils.windows import is_silent
 
 RATE = Config().sample_rate  # Hz
-NUISANCE = {
-    "rms_db": "RMS level (dBFS)",
-    "peak_db": "peak level (dBFS)",
-    "dc": "DC offset (full scale = 1)",
-    "seconds": "duration (s)",
-    "lead": "leading silence (s)",
-    "trail": "trailing silence (s)",
-    "edge": "band edge (Hz)",
-    "floor_db": "noise floor (dB below RMS)",
-}  # column: name with unit
-SPECTRAL = {"tilt": "spectral tilt (dB per octave)"}
-SPECTRAL |= {f"contrast{band}": f"spectral contrast, band {band} (dB)" for band in range(7)}
+TRAPS = {  # column: name with unit, and what to do if it differs between the classes
+    "rms_db": ("RMS level (dBFS)", "normalise it"),
+    "peak_db": ("peak level (dBFS)", "normalise the level"),
+    "dc": ("DC offset (full scale = 1)", "subtract the mean"),
+    "seconds": ("duration (s)", "cut all clips to one length (ffmpeg -i IN -t 2 OUT)"),
+    "lead": ("leading silence (s)", "trim it in both classes"),
+    "trail": ("trailing silence (s)", "trim it in both classes"),
+    "edge": ("band edge (Hz)", "give both classes the same band (resample, low-pass)"),
+    "floor_db": ("noise floor (dB below RMS)", "record both classes in the same way, or add noise to both"),
+}
+NUISANCE = {cue: name for cue, (name, _) in TRAPS.items()}
+CURES = {cue: cure for cue, (_, cure) in TRAPS.items()}
+SPECTRAL = ("tilt", *(f"contrast{band}" for band in range(7)))  # spectral tilt in dB per octave, contrast in dB
 SHORT_SECONDS = 0.5  # clips below this are reported as short
 CLIPPED_SHARE = 1e-3  # of the samples at full scale; clips above this are reported as clipped
 LONGEST_SECONDS = 30.0  # level and spectrum of longer clips are measured on their first part that is not silent
@@ -53,13 +55,9 @@ def measure_clip(path) -> dict:
     except AudioError as error:
         return {"codec": Path(path).suffix[1:].lower(), "hash": "", "kind": error.kind, "problem": str(error)}
     content = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-    cues = {
-        "seconds": len(clip) / RATE,
-        **_ends(clip.numpy()),
-        **_levels(samples.numpy()),
-        **_spectral(samples.numpy()),
-    }
-    kind = "short" if cues["seconds"] < SHORT_SECONDS else "clipped" if cues["clipped"] > CLIPPED_SHARE else ""
+    samples, seconds = samples.numpy(), len(clip) / RATE
+    cues = _ends(clip.numpy()) | _levels(samples) | _spectral(samples) | {"seconds": seconds}
+    kind = "short" if seconds < SHORT_SECONDS else "clipped" if cues["clipped"] > CLIPPED_SHARE else ""
     return {**_header(path), **cues, "hash": content, "kind": kind, "problem": ""}
 
 
@@ -97,25 +95,20 @@ def _spectral(samples: np.ndarray) -> dict:
     samples = np.resize(samples / samples.std(), max(len(samples), 1024))
     magnitude = np.abs(librosa.stft(samples, n_fft=512, hop_length=256))  # [257, frames]
     power = np.square(magnitude)
-    contrast = librosa.feature.spectral_contrast(S=magnitude, sr=RATE, fmin=100.0).mean(axis=1)  # [7]
-    frames = power.mean(axis=0)
-    spectrum = 10 * np.log10(power.mean(axis=1) + 1e-12)  # [257] dB
+    frames, spectrum = power.mean(axis=0), 10 * np.log10(power.mean(axis=1) + 1e-12)  # [frames], [257] in dB
     octaves = np.log2(np.arange(4, 225))  # 125 Hz to 7 kHz
-    mel = librosa.feature.melspectrogram(S=power, sr=RATE, n_mels=40)
-    return {
-        "edge": _band_edge(spectrum),
-        "floor_db": _decibels(np.sqrt(np.quantile(frames, 0.05) / frames.mean())),
-        "tilt": float(np.polyfit(octaves, spectrum[4:225], 1)[0]),
-        **{f"contrast{band}": float(value) for band, value in enumerate(contrast)},
-        "sketch": _sketch(librosa.power_to_db(mel, top_db=60)),
-    }
+    tilt = float(np.polyfit(octaves, spectrum[4:225], 1)[0])
+    floor = _decibels(np.sqrt(np.quantile(frames, 0.05) / frames.mean()))
+    contrast = librosa.feature.spectral_contrast(S=magnitude, sr=RATE, fmin=100.0).mean(axis=1)  # [7]
+    sketch = _sketch(librosa.power_to_db(librosa.feature.melspectrogram(S=power, sr=RATE, n_mels=40), top_db=60))
+    cues = dict(zip(SPECTRAL, [tilt, *contrast.tolist()], strict=True))
+    return cues | {"edge": _band_edge(spectrum), "floor_db": floor, "sketch": sketch}
 
 
 def _band_edge(spectrum: np.ndarray, drop: float = 15.0) -> float:
     """Frequency (Hz) of the steepest fall within 600 Hz if it exceeds `drop` dB, else the highest frequency."""
     width = round(300 / (RATE / 512))  # bins
-    means = np.convolve(spectrum, np.ones(2 * width) / (2 * width), mode="valid")  # means[i]: bins i to i + 2 width
-    falls = means[: -2 * width] - means[2 * width :]
+    falls = np.convolve(spectrum, np.repeat([-1, 1], 2 * width) / (2 * width), mode="valid")  # around bin i + 2 width
     falls[: round(1500 / (RATE / 512))] = 0  # voices fall here by themselves
     steepest = int(np.argmax(falls))
     return (steepest + 2 * width) * RATE / 512 if falls[steepest] > drop else RATE / 2
@@ -123,11 +116,9 @@ def _band_edge(spectrum: np.ndarray, drop: float = 15.0) -> float:
 
 def _sketch(mel: np.ndarray) -> np.ndarray:
     """[bands, frames] in dB -> [SKETCH * SKETCH]: means of cells, without the mean of each band, scaled to norm 1."""
-    bands = np.array([part.mean(axis=0) for part in np.array_split(mel, SKETCH)])  # [SKETCH, frames]
-    at = np.linspace(0, bands.shape[1] - 1, SKETCH + 1).round().astype(int)
-    cells = np.array([bands[:, a : max(b, a + 1)].mean(axis=1) for a, b in pairwise(at)]).T
-    cells = cells - cells.mean(axis=1, keepdims=True)  # the mean of a band depends on the speaker, not on the words
-    return (cells / max(np.linalg.norm(cells), 1e-9)).ravel().astype(np.float32)
+    cells = adaptive_avg_pool2d(torch.from_numpy(mel)[None], SKETCH)[0]  # [SKETCH, SKETCH]
+    cells = cells - cells.mean(dim=1, keepdim=True)  # the mean of a band depends on the speaker, not on the words
+    return normalize(cells.flatten(), dim=0).float().numpy()
 
 
 def _decibels(amplitude: float) -> float:
@@ -146,11 +137,9 @@ def probe(clips: pd.DataFrame) -> pd.DataFrame:
     for cue in (*NUISANCE, *SPECTRAL):
         sign = -1 if auc_interval(training.label, training[cue])[0] < 0.5 else 1
         rows[cue] = _by_split(clips, sign * clips[cue], "training", len(NUISANCE))
-    if training.label.nunique() == 2:
-        rows["all nuisance cues"] = _by_split(clips, _regression(training, clips, [*NUISANCE]), "validation")
-        rows["all spectral cues"] = _by_split(clips, _regression(training, clips, [*SPECTRAL]), "validation")
-    index = [*NUISANCE, *SPECTRAL, "all nuisance cues", "all spectral cues"]
-    return pd.DataFrame.from_dict(rows, orient="index").reindex(index=index, columns=[*SPLITS, "low", "high"])
+    for name, cues in (("all nuisance cues", NUISANCE), ("all spectral cues", SPECTRAL)):
+        rows[name] = _by_split(clips, _regression(training, clips, [*cues]), "validation")
+    return pd.DataFrame(rows, [*SPLITS, "low", "high"]).T
 
 
 def auc_interval(labels, values, at_once: int = 1) -> tuple[float, float, float]:
@@ -173,11 +162,13 @@ def auc_interval(labels, values, at_once: int = 1) -> tuple[float, float, float]
 
 
 def _regression(training: pd.DataFrame, clips: pd.DataFrame, cues: list[str]) -> pd.Series:
-    """The logit of each clip from a logistic regression on some cues, fitted on training."""
+    """The logit of each clip from a logistic regression on some cues, fitted on training; NaN if that lacks a class."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    if training.label.nunique() < 2:
+        return pd.Series(np.nan, clips.index)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(training[cues], training.label)
     return pd.Series(model.decision_function(clips[cues]), clips.index)
 

@@ -1,7 +1,6 @@
 """How results look: verdicts, training runs, evaluations and audits as HTML without scripts, and tables as text."""
 
 from collections.abc import Sequence
-from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 STYLE = Path(__file__).with_name("theme.css")
+THEME = f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
 MEANING = {
     "real": "No trace of synthesis was found. That does not prove that the recording is genuine: the detector misses "
     "some kinds of synthesis, and it cannot tell whether the recording was cut or whether what is said is true.",
@@ -23,24 +23,18 @@ probability that a random fake scores higher than a random real clip. minDCF and
 ASVspoof 5 weighs them, at the best threshold and at the one that theory sets; 1 is the cost of a blind decision. \
 Cllr: the quality of the scores as probabilities, in bits; 0 is perfect, and 1 is what you get by always answering \
 "I don't know". minCllr: the Cllr after the best possible calibration."""
-WIDTH, LEFT, RIGHT = 480, 36, 12  # of every drawing, with its margins
-SPAN = WIDTH - LEFT - RIGHT  # width of the scale and of the timeline
-
-
-@cache
-def theme() -> str:
-    """The style sheet as an HTML element."""
-    return f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
+WIDTH, LEFT, END = 480, 36, 468  # of every drawing; where its scale begins and ends
+SPAN = END - LEFT
 
 
 def block(*parts: str) -> str:
     """Pieces of HTML in one box with the theme."""
-    return f'{theme()}<div class="dfa">{"".join(parts)}</div>'
+    return f'{THEME}<div class="dfa">{"".join(parts)}</div>'
 
 
 def page(title: str, sections: dict[str, str]) -> str:
     """A complete HTML page that needs no other file, with sections of HTML by heading."""
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">{theme()}'
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">{THEME}'
     body = "".join(f"<section><h2>{escape(name)}</h2>{html}</section>" for name, html in sections.items())
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}<title>{escape(title)}</title></head>'
@@ -92,48 +86,38 @@ def scale(prediction) -> str:
     title = f"P(fake) {prediction.score:.3f} on a scale from 0 to 1; threshold {prediction.threshold:.2f}"
     title += f", uncertain from {low:.2f} to {high:.2f}" if low < high else ""
     shapes = []
-    for start, end, style, name in ((0, low, "r", "real"), (low, high, "u", "uncertain"), (high, 1, "f", "fake")):
+    for start, end, name in ((0, low, "real"), (low, high, "uncertain"), (high, 1, "fake")):
         width = (end - start) * SPAN
-        if width > 0:
-            shapes.append(f'<rect class="zone {style}" x="{_x(start):.1f}" y="26" width="{width:.1f}" height="16"/>')
-        if width > 7 * len(name):
-            shapes.append(_text(_x((start + end) / 2), 56, name))
+        shapes.append(_rectangle(f"zone {name[0]}", _x(start), 26, width, 16) if width else "")
+        shapes.append(_text(_x((start + end) / 2), 56, name) if width > 7 * len(name) else "")
     x, mark = _x(prediction.score), _x(prediction.threshold)
     shapes += [
         f'<line class="mark" x1="{mark:.1f}" x2="{mark:.1f}" y1="22" y2="46" stroke-width="2"/>',
         f'<path class="fill" d="M{x:.1f} 30l-6 -11h12z"/>',
         _text(min(max(x, 50), WIDTH - 50), 13, f"P(fake) {prediction.score:.3f}"),
-        _text(_x(0), 74, "0", "start"),
-        _text(_x(1), 74, "1", "end"),
         _text(mark, 74, f"threshold {prediction.threshold:.2f}"),
     ]
-    return _drawing(80, title, *shapes)
+    return _drawing(80, title, *shapes, _text(LEFT, 74, "0", "start"), _text(END, 74, "1", "end"))
 
 
 def timeline(prediction) -> str:
     """P(fake) of each window over time in seconds (SVG); windows that share a pixel are drawn as their range."""
     low, high = _band(prediction)
-    marks = [
-        f'<rect class="{"r" if highest < low else "f" if lowest >= high else "u"}" x="{x - 1.5:.1f}" '
-        f'y="{_y(highest) - 2:.1f}" width="3" height="{_y(lowest) - _y(highest) + 4:.1f}"/>'
-        for x, lowest, highest in _extremes(prediction)
-    ]
-    level, end = _y(prediction.threshold), WIDTH - RIGHT
-    legend = "start of the window (s); dashed: threshold" + ("; grey: uncertain" if low < high else "")
-    seconds, scores = prediction.seconds, prediction.scores
+    seconds, scores, level = prediction.seconds, prediction.scores, _y(prediction.threshold)
     title = f"P(fake) of {len(scores):,} windows in {seconds:.1f} s, from {scores.min():.2f} to {scores.max():.2f}"
-    return _drawing(
-        150,
-        title,
-        f'<rect class="zone u" x="{LEFT}" y="{_y(high):.1f}" width="{SPAN}" height="{_y(low) - _y(high):.1f}"/>',
-        f'<line class="mark" x1="{LEFT}" x2="{end}" y1="{level:.1f}" y2="{level:.1f}" stroke-dasharray="4 3"/>',
-        f'<path class="axis" fill="none" d="M{LEFT} {_y(1)}V{_y(0)}H{end}"/>',
-        *marks,
-        *(_text(LEFT - 6, _y(score) + 4, f"{score:g}", "end") for score in (0, 0.5, 1)),
-        _text(LEFT, 131, "0", "start"),
-        _text(end, 131, f"{seconds:.1f}", "end"),
-        _text(LEFT + SPAN / 2, 146, legend),
-    )
+    shapes = [
+        _rectangle("zone u", LEFT, _y(high), SPAN, _y(low) - _y(high)),
+        f'<path class="mark" d="M{LEFT} {level:.1f}H{END}" stroke-dasharray="4 3"/>',
+        f'<path class="axis" fill="none" d="M{LEFT} {_y(1)}V{_y(0)}H{END}"/>',
+    ]
+    pixels = np.floor(_x(prediction.times / max(seconds, 1e-9)))
+    for x, part in pd.Series(scores).groupby(pixels):
+        style = "r" if part.max() < low else "f" if part.min() >= high else "u"
+        shapes.append(_rectangle(style, x - 1.5, _y(part.max()) - 2, 3, _y(part.min()) - _y(part.max()) + 4))
+    shapes += [_text(LEFT - 6, _y(score) + 4, f"{score:g}", "end") for score in (0, 0.5, 1)]
+    shapes += [_text(LEFT, 131, "0", "start"), _text(END, 131, f"{seconds:.1f}", "end")]
+    legend = "start of the window (s); dashed: threshold" + ("; grey: uncertain" if low < high else "")
+    return _drawing(150, title, *shapes, _text(_x(0.5), 146, legend))
 
 
 def run_html(folder: Path, epochs: Sequence[dict], best: int) -> str:
@@ -160,35 +144,28 @@ def interval(low: pd.Series, high: pd.Series) -> pd.Series:
 
 def summary_table(summary: pd.DataFrame) -> pd.DataFrame:
     """The numbers of `evaluation.summarise` as text: one column per split, rates in percent."""
-    costs = {"min_dcf": "minDCF", "act_dcf": "actDCF", "cllr": "Cllr (bits)", "min_cllr": "minCllr (bits)"}
-    parts = [
-        formatted(summary, "{:.0f}", n_real="real clips", n_fake="fake clips"),
-        formatted(summary, "{:.1%}", accuracy="accuracy", f1="F1", hter="HTER", eer="EER"),
-        interval(summary.eer_low, summary.eer_high).rename("EER, 95 % interval"),
-        formatted(summary, "{:.3f}", auc="AUC", **costs),
-    ]
-    return pd.concat(parts, axis=1).T
+    counts = formatted(summary, "{:.0f}", n_real="real clips", n_fake="fake clips")
+    rates = formatted(summary, "{:.1%}", accuracy="accuracy", f1="F1", hter="HTER", eer="EER")
+    bounds = interval(summary.eer_low, summary.eer_high).rename("EER, 95 % interval")
+    names = {"min_dcf": "minDCF", "act_dcf": "actDCF", "cllr": "Cllr (bits)", "min_cllr": "minCllr (bits)"}
+    return pd.concat([counts, rates, bounds, formatted(summary, "{:.3f}", auc="AUC", **names)], axis=1).T
 
 
 def summary_html(summary: pd.DataFrame, threshold: float) -> str:
     """The table of `evaluation.summarise` as HTML, with the meaning of its numbers."""
-    return block(
-        paragraph(f"Accuracy, F1 and HTER at the threshold {threshold:.3f}."),
-        table(summary_table(summary)),
-        f"<details><summary>What the numbers mean</summary>{paragraph(LEGEND)}</details>",
-    )
+    words = paragraph(f"Accuracy, F1 and HTER at the threshold {threshold:.3f}.")
+    legend = f"<details><summary>What the numbers mean</summary>{paragraph(LEGEND)}</details>"
+    return block(words, table(summary_table(summary)), legend)
 
 
 def findings_html(findings) -> str:
     """`auditing.Findings` as HTML: what to fix, in words, most important first, and the tables behind it."""
     verdicts = findings.verdicts
-    words = f"{len(verdicts)} to fix, the most important first:" if verdicts else "No trap found."
+    found = f"{len(verdicts)} to fix, the most important first:" if verdicts else "No trap found."
+    words = paragraph(f"{len(findings.clips):,} clips. {found}")
     listed = "".join(f"<li>{escape(verdict)}</li>" for verdict in verdicts)
-    return block(
-        paragraph(f"{len(findings.clips):,} clips. {words}"),
-        f"<ol>{listed}</ol>" if verdicts else "",
-        *(heading(title) + table(frame) for title, frame in findings.tables().items()),
-    )
+    tables = (heading(title) + table(frame) for title, frame in findings.tables().items())
+    return block(words, f"<ol>{listed}</ol>" if verdicts else "", *tables)
 
 
 def _drawing(height: int, title: str, *shapes: str) -> str:
@@ -197,6 +174,10 @@ def _drawing(height: int, title: str, *shapes: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">'
         f"<title>{escape(title)}</title>{''.join(shapes)}</svg>"
     )
+
+
+def _rectangle(style: str, x: float, y: float, width: float, height: float) -> str:
+    return f'<rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
 
 
 def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:
@@ -217,10 +198,3 @@ def _y(score: float) -> float:
 def _band(prediction) -> tuple[float, float]:
     """The bounds of "uncertain"; both are the threshold if there is no such band."""
     return prediction.uncertain_band or (prediction.threshold, prediction.threshold)
-
-
-def _extremes(prediction) -> list[tuple[float, float, float]]:
-    """(x, lowest score, highest score) of the windows that fall on the same pixel of the timeline."""
-    pixels = np.floor(np.asarray(prediction.times) / max(prediction.seconds, 1e-9) * SPAN).astype(int)
-    scores = pd.Series(np.asarray(prediction.scores)).groupby(pixels)
-    return list(zip(LEFT + scores.min().index, scores.min(), scores.max(), strict=True))

@@ -53,8 +53,8 @@ def summarise(scores: pd.DataFrame, threshold: float) -> Summary:
 
     `eer_low` and `eer_high` are the bounds of `eer_interval`.
     """
-    rows = {split: _summary_row(part, threshold) for split, part in parts_of(scores).items()}
-    table = Summary(list(rows.values()), [*rows], COLUMNS)
+    parts = parts_of(scores)
+    table = Summary([_summary_row(part, threshold) for part in parts.values()], [*parts], COLUMNS)
     table.attrs["threshold"] = threshold
     return table
 
@@ -89,8 +89,7 @@ def clusters_of(scores: pd.DataFrame) -> pd.DataFrame:
     """
     columns = scores.reindex(columns=["speaker", "system"], fill_value="").fillna("")
     columns = columns.assign(system=columns.system.where(scores.label == 1, ""))
-    several = columns.groupby(scores.label).transform("nunique") > 1
-    return columns.where(several, "")
+    return columns.where(columns.groupby(scores.label).transform("nunique") > 1, "")
 
 
 def by_condition(scores: pd.DataFrame, threshold: float, column: str) -> pd.DataFrame:
@@ -147,11 +146,9 @@ def _wilson(wrong: int, clips: int) -> tuple[float, float]:
     return interval.low, interval.high
 
 
-def _summary_row(part: pd.DataFrame, threshold: float) -> dict[str, float]:
+def _summary_row(part: pd.DataFrame, threshold: float) -> list[float]:
+    """The values of COLUMNS."""
     labels, scores = part.label.to_numpy(), part.score.to_numpy()
-    low, high = eer_interval(part)
-    row = {"n_real": int(np.sum(labels == 0)), "n_fake": int(np.sum(labels == 1))}
-    row |= {name: metric(labels, scores, threshold) for name, metric in RATES.items()}
-    row |= {"auc": metrics.roc_auc(labels, scores), "eer": metrics.eer_rate(labels, scores)}
-    row |= {"eer_low": low, "eer_high": high}
-    return row | {name: metric(labels, scores) for name, metric in COSTS.items()}
+    rates = [metric(labels, scores, threshold) for metric in RATES.values()]
+    ranking = [metrics.roc_auc(labels, scores), metrics.eer_rate(labels, scores), *eer_interval(part)]
+    return [*np.bincount(labels), *rates, *ranking, *(metric(labels, scores) for metric in COSTS.values())]

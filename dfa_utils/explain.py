@@ -7,7 +7,6 @@ of them take a detector that sees one spectrogram, and raise ValueError for any 
 """
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +21,6 @@ from dfa_utils.features import band_corners, standardise
 from dfa_utils.models import SpectrogramDetector, build_model
 
 BATCH = 32  # clips that are explained at once
-FRESH = 2**31  # added to a seed, so that the random weights are not those from which the model's own training began
 
 
 def grad_cam(model: SpectrogramDetector, waveforms: Tensor) -> Tensor:
@@ -61,8 +59,9 @@ def randomisation_check(model: SpectrogramDetector, waveforms: Tensor, seed: int
     Near 0 is good: the maps show what was learnt. Far from 0, on either side, they show the clip whatever the weights.
     The random model is a fresh one of the same config. Adebayo et al. 2018, "Sanity checks for saliency maps".
     """
-    fresh = build_model(config=replace(model.config, seed=FRESH + seed), pretrained=False)
-    both = (grad_cam(each, waveforms).flatten(1) for each in (model, fresh.to(_device(model))))
+    # 2**31: the random weights must not be those from which the model's own training began
+    fresh = build_model(config=replace(model.config, seed=2**31 + seed), pretrained=False)
+    both = (grad_cam(each, waveforms).flatten(1) for each in (model, fresh.to(next(model.parameters()).device)))
     correlations = [spearmanr(*pair).statistic for pair in zip(*both, strict=True)]
     return float(np.nan_to_num(correlations).mean())  # NaN: a map is constant
 
@@ -101,10 +100,6 @@ def faithfulness(model: SpectrogramDetector, waveforms: Tensor, maps: Tensor, st
 # ---- one batch
 
 
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
-
-
 def _prepare(model: SpectrogramDetector, waveforms: Tensor) -> tuple[nn.Module, Tensor]:
     """A copy of the back end in evaluation mode, and its input [B, 1, n_mels, frames].
 
@@ -116,12 +111,12 @@ def _prepare(model: SpectrogramDetector, waveforms: Tensor) -> tuple[nn.Module, 
             "ensemble such as the released detector, explain one of model.members whose config.model is 'cnn'"
         )
     with torch.no_grad():
-        db = model.front_end(waveforms.to(_device(model)))
+        db = model.front_end(waveforms.to(next(model.parameters()).device))
     return copy.deepcopy(model.back_end).eval(), standardise(db, model.config.mean_subtraction)
 
 
-def _scorer(back_end: nn.Module) -> Callable[[Tensor], Tensor]:
-    return lambda spectrogram: back_end(spectrogram).diff(dim=1).squeeze(1)  # fake - real: the logit of P(fake)
+def _logit(back_end: nn.Module, spectrogram: Tensor) -> Tensor:
+    return back_end(spectrogram).diff(dim=1).squeeze(1)  # [B]: fake - real, the logit of P(fake)
 
 
 def _grad_cam(model: SpectrogramDetector, waveforms: Tensor) -> Tensor:
@@ -136,7 +131,7 @@ def _grad_cam(model: SpectrogramDetector, waveforms: Tensor) -> Tensor:
     for module in back_end.modules():
         module.register_forward_hook(_note)
     with torch.enable_grad():
-        score = _scorer(back_end)(spectrogram.requires_grad_())  # [B]; a model with frozen weights has gradients too
+        score = _logit(back_end, spectrogram.requires_grad_())  # [B]; a model with frozen weights has gradients too
         if not maps:
             name = type(back_end).__name__
             raise ValueError(f"{name} has no Conv2d that returns maps; use occlusion_by_band instead of Grad-CAM")
@@ -154,9 +149,10 @@ def _band_starts(config: Config, bands: int) -> np.ndarray:
 @torch.no_grad()
 def _occlude(model: SpectrogramDetector, waveforms: Tensor, starts: np.ndarray) -> Tensor:
     back_end, spectrogram = _prepare(model, waveforms)
-    score, band = _scorer(back_end), np.searchsorted(starts, np.arange(spectrogram.shape[2]), side="right") - 1
+    band = np.searchsorted(starts, np.arange(spectrogram.shape[2]), side="right") - 1  # [n_mels]
     kept = [torch.from_numpy(band != i).to(spectrogram.device)[:, None] for i in range(len(starts))]  # [n_mels, 1] each
-    return torch.stack([score(spectrogram) - score(spectrogram * rows) for rows in kept], dim=1).cpu()  # [B, bands]
+    without = torch.stack([_logit(back_end, spectrogram * rows) for rows in kept], dim=1)  # [B, bands]
+    return (_logit(back_end, spectrogram)[:, None] - without).cpu()
 
 
 @torch.no_grad()
@@ -164,9 +160,8 @@ def _delete(model: SpectrogramDetector, waveforms: Tensor, maps: Tensor, shares:
     back_end, spectrogram = _prepare(model, waveforms)
     if maps.shape != spectrogram[:, 0].shape:
         raise ValueError(f"maps {tuple(maps.shape)} do not fit spectrograms {tuple(spectrogram[:, 0].shape)}")
-    score = _scorer(back_end)
-    side = torch.where(score(spectrogram) >= 0, 1, -1)  # [B]: the class called
+    side = torch.where(_logit(back_end, spectrogram) >= 0, 1, -1)  # [B]: the class called
     order = (-side[:, None] * maps.to(side.device).flatten(1)).argsort(dim=1)
     rank = order.argsort(dim=1).view_as(spectrogram)  # 0: the first to go
     left = [spectrogram * (rank >= round(share * order.shape[1])) for share in shares]
-    return torch.stack([(side * score(part)).sigmoid() for part in left], dim=1).cpu()  # [B, len(shares)]
+    return torch.stack([(side * _logit(back_end, part)).sigmoid() for part in left], dim=1).cpu()  # [B, len(shares)]

@@ -15,17 +15,9 @@ from dfa_utils import metrics
 
 COLOURS = ("#0072B2", "#D55E00")  # real, fake; colour-blind readers can tell them apart
 NAMES = ("real", "fake")
-STYLE = {
-    "figure.dpi": 150,
-    "font.size": 11,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.3,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.fontsize": 9,
-    "axes.titlesize": 11,
-}
+STYLE = {"figure.dpi": 150, "font.size": 11, "axes.titlesize": 11, "legend.fontsize": 9}
+STYLE |= {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3}
+STYLE |= {"axes.spines.top": False, "axes.spines.right": False}
 CHANCE = {"color": "0.6", "linestyle": "--", "linewidth": 1}
 LINES = (  # styles of training, validation and testing, or of other curves; none has the colour of a class
     {"color": "0.4", "linestyle": "-."},
@@ -36,7 +28,6 @@ MARKS = (500, 1_000, 2_000, 4_000, 8_000)  # Hz; ticks of the axis of a mel spec
 IMAGE = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
 BOX = {"boxstyle": "round,pad=0.5", "facecolor": "0.95", "edgecolor": "0.3"}
 FALSE_POSITIVES = "false positive rate (real clips called fake)"
-CLIPS_PER_BIN = 10  # at least, in a reliability diagram
 
 
 def set_style() -> None:
@@ -94,8 +85,7 @@ def plot_counts(manifest, names=NAMES, ax: Axes | None = None) -> Axes:
 
 def plot_cue(values, labels, name: str, names=NAMES, ax: Axes | None = None) -> Axes:
     """The distribution of one number per clip in each class, with its AUC in the title (0.5 = does not separate)."""
-    ax = ax or plt.gca()
-    values, labels = np.asarray(values, dtype=float), np.asarray(labels)
+    ax, values, labels = ax or plt.gca(), np.asarray(values, dtype=float), np.asarray(labels)
     parts = [values[labels == 0], values[labels == 1]]
     for x, (part, colour) in enumerate(zip(parts, COLOURS, strict=True)):
         ax.plot(x + np.linspace(-0.2, 0.2, len(part)), part, ".", color=colour, alpha=0.6, markersize=4)
@@ -121,23 +111,21 @@ def plot_confusion(matrix, title: str = "", names=NAMES, ax: Axes | None = None)
     matrix = np.asarray(matrix)
     share = matrix / matrix.sum(axis=1, keepdims=True)
     words = [[f"{n}\n{part:.0%}" for n, part in zip(*row, strict=True)] for row in zip(matrix, share, strict=True)]
-    rows = [name.replace(" (", "\n(") for name in names]
-    style = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "xticklabels": NAMES, "yticklabels": rows, "fmt": ""}
+    style = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "xticklabels": NAMES, "fmt": ""}
     ax = sns.heatmap(share, annot=np.array(words), ax=ax or plt.gca(), **style)
-    ax.set_yticks(ax.get_yticks(), rows, rotation=90, va="center")
+    ax.set_yticks([0.5, 1.5], [name.replace(" (", "\n(") for name in names], rotation=90, va="center")
     ax.grid(False)
     return _finish(ax, xlabel="called", ylabel="truth", title=title)
 
 
 def plot_scores(labels, scores, threshold: float, title: str = "", names=NAMES, ax: Axes | None = None) -> Axes:
     """Histogram of the scores of each class, and the threshold."""
-    ax = ax or plt.gca()
-    labels, scores, bins = np.asarray(labels), np.asarray(scores), np.linspace(0, 1, 21)
+    ax, labels, scores = ax or plt.gca(), np.asarray(labels), np.asarray(scores)
     for label, name in enumerate(names):
-        ax.hist(scores[labels == label], bins, color=COLOURS[label], alpha=0.6, label=name)
+        ax.hist(scores[labels == label], np.linspace(0, 1, 21), color=COLOURS[label], alpha=0.6, label=name)
     ax.axvline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.2f}")
-    legend = "upper center"  # a good detector has few scores there
-    return _finish(ax, legend, xlabel="score = P(fake)", ylabel="clips", title=title)
+    # the legend is where a good detector has few scores
+    return _finish(ax, "upper center", xlabel="score = P(fake)", ylabel="clips", title=title)
 
 
 def plot_roc(curves: dict, ax: Axes | None = None) -> Axes:
@@ -168,10 +156,10 @@ def plot_det(curves: dict, ax: Axes | None = None) -> Axes:
 
 
 def plot_reliability(labels, scores, ax: Axes | None = None) -> Axes:
-    """Share of fakes over the mean score in up to ten bins with equal numbers of clips, and perfect calibration."""
+    """Share of fakes over the mean score in up to ten bins of at least ten clips, and perfect calibration."""
     from sklearn.calibration import CalibrationDisplay
 
-    ax, bins = ax or plt.gca(), min(10, max(1, len(labels) // CLIPS_PER_BIN))
+    ax, bins = ax or plt.gca(), min(10, max(1, len(labels) // 10))
     style = {"name": "measured", "ref_line": False, "color": "black"}
     CalibrationDisplay.from_predictions(labels, scores, n_bins=bins, strategy="quantile", ax=ax, **style)
     ax.plot([0, 1], [0, 1], label="calibrated", **CHANCE)
@@ -188,9 +176,8 @@ def plot_over_time(prediction, window_seconds: float, ax: Axes | None = None) ->
     for label, part in enumerate((~above, above)):
         ax.plot(middle[part], prediction.scores[part], "o", color=COLOURS[label], label=f"window called {NAMES[label]}")
     ax.axhline(prediction.threshold, label=f"threshold {prediction.threshold:.2f}", **CHANCE)
-    ax.set(xlabel="time (s)", ylabel="score = P(fake)", xlim=(0, prediction.seconds), ylim=(-0.05, 1.05))
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)  # above the axes, because the curve may be anywhere
-    return ax
+    return _finish(ax, xlabel="time (s)", ylabel="score = P(fake)", xlim=(0, prediction.seconds), ylim=(-0.05, 1.05))
 
 
 def plot_map(db, evidence, hop_seconds: float, hertz, ax: Axes | None = None) -> Axes:

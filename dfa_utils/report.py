@@ -6,6 +6,7 @@ from collections.abc import Callable
 from html import escape
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
 from dfa_utils import display, evaluation, plots
@@ -14,8 +15,7 @@ from dfa_utils.support import write_atomically
 
 def tables(scores: pd.DataFrame, threshold: float) -> dict[str, pd.DataFrame]:
     """Every table of an evaluation as text, by title. Raises ValueError if no split has clips of both classes."""
-    summary = display.summary_table(_summary(scores, threshold))
-    return {f"Each split, at the threshold {threshold:.3f}": summary, **_counts(scores, threshold)}
+    return _tables(_summary(scores, threshold), scores, threshold)
 
 
 def write_html(path, scores: pd.DataFrame, threshold: float) -> None:
@@ -32,17 +32,15 @@ def as_html(scores: pd.DataFrame, threshold: float) -> str:
     last, curves = [*parts][-1], {split: (part.label, part.score) for split, part in parts.items()}
     names = {"detector": "unknown", "data": "unknown"} | scores.iloc[0].to_dict()
     words = _in_words(parts[last], summary.loc[last], threshold, names["detector"], names["data"])
-    sections = {
-        f"Each split, at the threshold {threshold:.3f}": display.table(display.summary_table(summary)),
+    sections = {title: display.table(frame) for title, frame in _tables(summary, scores, threshold).items()}
+    sections |= {
         "What the numbers mean": display.paragraph(display.LEGEND, "soft"),
         "For a thesis": f"<blockquote>{display.paragraph(words)}</blockquote>",
         "Scores": "".join(_histogram(part, threshold, split) for split, part in parts.items()),
         "Every threshold at once": picture(lambda ax: plots.plot_det(curves, ax), f"DET curves of {', '.join(parts)}"),
+        f"Worst mistakes of {last}": _mistakes(parts[last], threshold),
     }
-    sections |= {title: display.table(frame) for title, frame in _counts(scores, threshold).items()}
-    return display.page(
-        "How often is the detector wrong?", sections | {f"Worst mistakes of {last}": _mistakes(parts[last], threshold)}
-    )
+    return display.page("How often is the detector wrong?", sections)
 
 
 def paragraph(scores: pd.DataFrame, threshold: float, detector: str, data: str, split: str = "testing") -> str:
@@ -72,22 +70,20 @@ def _summary(scores: pd.DataFrame, threshold: float) -> evaluation.Summary:
     return summary
 
 
-def _counts(scores: pd.DataFrame, threshold: float) -> dict[str, pd.DataFrame]:
-    """Confusion matrices; and for the last split, wrong verdicts by system (fakes) and by speaker (real clips)."""
+def _tables(summary: evaluation.Summary, scores: pd.DataFrame, threshold: float) -> dict[str, pd.DataFrame]:
+    """Each split; confusion matrices; for the last split, wrong verdicts by system (fakes) and speaker (real clips)."""
     matrices = evaluation.confusions(scores, threshold)
-    rows = {
-        f"{split}, {truth}": matrices[split][label] for split in matrices for label, truth in enumerate(plots.NAMES)
-    }
-    found = {"Confusion matrices": pd.DataFrame(rows, ["called real", "called fake"]).T.astype(str)}
+    truths = [f"{split}, {truth}" for split in matrices for truth in plots.NAMES]
+    counts = pd.DataFrame(np.concatenate([*matrices.values()]), truths, ["called real", "called fake"])
+    found = {f"Each split, at the threshold {threshold:.3f}": display.summary_table(summary)}
+    found["Confusion matrices"] = counts.astype(str)
     split, part = list(evaluation.parts_of(scores).items())[-1]
     for column, label, kind in (("system", 1, "fakes"), ("speaker", 0, "real clips")):
         if column in part and (part[column][part.label == label] != "").any():
             rows = evaluation.by_condition(part[part.label == label], threshold, column)
-            shown = display.formatted(rows, "{:.1%}", wrong="wrong verdicts")
-            bounds = display.interval(rows.low, rows.high).rename("95 % interval")
-            found[f"{split.capitalize()}, {kind} by {column}"] = pd.concat(
-                [rows.clips.astype(str), shown, bounds], axis=1
-            )
+            bounds = {"95 % interval": display.interval(rows.low, rows.high)}
+            shares = display.formatted(rows, "{:.1%}", wrong="wrong verdicts").assign(**bounds)
+            found[f"{split.capitalize()}, {kind} by {column}"] = rows[["clips"]].astype(str).join(shares)
     return found
 
 
