@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate, pad, softplus
 from torchaudio.functional import add_noise, mu_law_decoding, mu_law_encoding, resample
 
 from dfa_utils.audio import resample_blocks
-from dfa_utils.support import find_entry
+from dfa_utils.support import look_up
 
 # The released detector's policy: what happens to a recording on its way. About a third of the clips stay as they are.
 CHANNELS = (("speed", 0.1), ("equalise", 0.2), ("rerecord", 0.1), ("room", 0.1), ("rawboost", 0.05))
@@ -49,7 +49,7 @@ class Augmentation:
         if self.policy and sample_rate < 8_000:
             raise ValueError(f"augmentation needs a sample rate of at least 8000 Hz, got {sample_rate}")
         for name, probability in self.policy:
-            find_entry(AUGMENTATIONS, name, "augmentation")
+            look_up(AUGMENTATIONS, name, "augmentation")
             if not 0 <= probability <= 1:
                 raise ValueError(f"the probability of {name} must be in [0, 1], got {probability}")
 

@@ -21,7 +21,7 @@ from dfa_utils.augment import change_rate, convolve, fit_end, through_codec
 from dfa_utils.cache import open_clip
 from dfa_utils.evaluation import eer_interval, score_clips
 from dfa_utils.inference import Detector
-from dfa_utils.support import find_entry, map_in_threads
+from dfa_utils.support import look_up, map_in_threads
 
 TRANSITION = 200.0  # Hz; from the end of the pass band to the beginning of the stop band
 TELEPHONE_RATE = 8_000  # Hz; sample rate of a telephone line (ITU-T G.711)
@@ -37,18 +37,18 @@ COLUMNS = ("eer", "eer_low", "eer_high", "hter", "shift", "shift_95", "clips", "
 def robustness(detector: Detector, manifest: pd.DataFrame, names=None, seed: int = 0) -> pd.DataFrame:
     """How well a detector does on clean clips, and under degradations (None: all) at each level; one row each.
 
-    Columns: corruption, level, unit; eer, eer_low, eer_high (`evaluation.eer_interval`); hter at the detector's own
+    Columns: degradation, level, unit; eer, eer_low, eer_high (`evaluation.eer_interval`); hter at the detector's own
     threshold; shift and shift_95, the mean and 95th percentile of |score - clean score|; clips, and how many of them
     were left silent: those score 0.5. Error rates and shifts are in [0, 1]. Raises ValueError for an unknown name, and
     AudioError for a clip that is silent or cannot be read.
     """
     chosen = DEGRADATIONS if names is None else names
-    conditions = [(name, level) for name in chosen for level in find_entry(DEGRADATIONS, name, "degradation").levels]
+    conditions = [(name, level) for name in chosen for level in look_up(DEGRADATIONS, name, "degradation").levels]
     clean = score_clips(detector, manifest).score.to_numpy()
     scores = score_degraded(detector, manifest.path, conditions, seed)
     rows = [_summary(manifest, clean, row, detector.threshold) for row in [clean, *scores]]
-    table = pd.DataFrame([("clean", np.nan), *conditions], columns=["corruption", "level"])
-    units = table.corruption.map({name: each.unit for name, each in DEGRADATIONS.items()}).fillna("")
+    table = pd.DataFrame([("clean", np.nan), *conditions], columns=["degradation", "level"])
+    units = table.degradation.map({name: each.unit for name, each in DEGRADATIONS.items()}).fillna("")
     return table.assign(unit=units).join(pd.DataFrame(rows, columns=COLUMNS))
 
 
@@ -59,7 +59,7 @@ def degrade(waveform: Tensor, name: str, level: float, sample_rate: int, generat
     """
     if waveform.ndim != 1 or not len(waveform):
         raise ValueError(f"expected one waveform [T], got {tuple(waveform.shape)}")
-    return find_entry(DEGRADATIONS, name, "degradation").function(waveform, level, sample_rate, generator)
+    return look_up(DEGRADATIONS, name, "degradation").function(waveform, level, sample_rate, generator)
 
 
 def score_degraded(detector: Detector, paths: Iterable, conditions: list, seed: int = 0, apply=degrade) -> np.ndarray:

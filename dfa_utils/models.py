@@ -17,7 +17,7 @@ from torchaudio.functional import create_dct
 
 from dfa_utils.config import LAST_READER, Config
 from dfa_utils.features import LogMel, SpecAugment, standardise
-from dfa_utils.support import find_entry
+from dfa_utils.support import look_up
 
 LEAST_SPREAD = 1e-3  # of a cepstral coefficient over time, in units of `features.DB_UNIT`
 LEAST_SIZE = 32  # bands and frames; a vision model that halves its picture five times needs that many
@@ -208,7 +208,7 @@ def _back_end(config: Config, pretrained: bool) -> nn.Module:
         raise ValueError(f"the model {config.model!r} has been removed; commit {LAST_READER} is the last that reads it")
     if config.model.startswith("timm:"):
         return Timm(config, pretrained)
-    return find_entry(BACK_ENDS | {"timm:NAME": None}, config.model, "model")(config)
+    return look_up(BACK_ENDS | {"timm:NAME": None}, config.model, "model")(config)
 
 
 def _weights_of(path: str, name: str) -> str:

@@ -70,7 +70,7 @@ def wav_bytes(samples: np.ndarray, sample_rate: int) -> bytes:
     return file.getvalue()
 
 
-def find_entry(table: Mapping[str, Any], name: str, what: str) -> Any:
+def look_up(table: Mapping[str, Any], name: str, what: str) -> Any:
     """The entry of `table` called `name`; `what` is the word for an entry in the error.
 
     Raises ValueError that lists the known names.

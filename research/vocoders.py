@@ -14,7 +14,7 @@ from scipy.signal import decimate
 from scipy.special import diric
 from torch.nn.functional import pad
 
-from dfa_utils.support import find_entry
+from dfa_utils.support import look_up
 
 FLOOR = 1e-5  # magnitude below which a spectrogram counts as empty
 PITCH_RANGE = (60, 500)  # Hz
@@ -81,7 +81,7 @@ def vocode(waveform: torch.Tensor, name: str, sample_rate: int, generator: np.ra
     """
     if waveform.ndim != 1 or not len(waveform):
         raise ValueError(f"expected one waveform [T], got {tuple(waveform.shape)}")
-    vocoder, peak = find_entry(VOCODERS, name, "vocoder"), waveform.abs().max().clamp_min(1e-12)
+    vocoder, peak = look_up(VOCODERS, name, "vocoder"), waveform.abs().max().clamp_min(1e-12)
     shortest = math.ceil(0.1 * sample_rate)
     padded = pad(waveform / peak, (0, max(shortest - len(waveform), 0)))
     made = vocoder(padded.numpy(), sample_rate, generator)

@@ -264,12 +264,12 @@ def table(detector, some):
 
 
 def row(table, name):
-    return table[table.corruption == name].squeeze()
+    return table[table.degradation == name].squeeze()
 
 
 def test_there_is_a_row_for_clean_and_for_every_level(table, some):
     expected = [("clean", ""), *((name, c.unit) for name, c in DEGRADATIONS.items() for _ in c.levels)]
-    assert list(zip(table.corruption, table.unit, strict=True)) == expected
+    assert list(zip(table.degradation, table.unit, strict=True)) == expected
     assert table.level[1:].tolist() == [level for c in DEGRADATIONS.values() for level in c.levels]
     assert (table.clips == len(some)).all()
     assert ((table.eer_low <= table.eer) & (table.eer <= table.eer_high)).all()
@@ -284,7 +284,7 @@ def test_the_clean_row_is_the_evaluation(detector, some, table):
 
 
 def test_noise_makes_tones_sound_fake_and_more_noise_more_so(detector, some, table):
-    noise = table[table.corruption == "noise"]
+    noise = table[table.degradation == "noise"]
     assert noise["shift"].is_monotonic_increasing
     assert noise.hter.iloc[-1] > 0.2
     clean = score_clips(detector, some).score.to_numpy()
@@ -295,7 +295,7 @@ def test_noise_makes_tones_sound_fake_and_more_noise_more_so(detector, some, tab
 
 
 def test_a_gain_changes_nothing_for_a_detector_that_levels_its_input(table):
-    assert table[table.corruption == "gain"].shift_95.max() < 1e-3
+    assert table[table.degradation == "gain"].shift_95.max() < 1e-3
 
 
 def test_noise_follows_from_seed_level_and_place_alone(detector, some):

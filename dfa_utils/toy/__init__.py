@@ -19,7 +19,7 @@ from joblib import Parallel, delayed
 from scipy import signal
 
 from dfa_utils.cache import cache_folder
-from dfa_utils.support import find_entry, progress_bar, wav_bytes, write_atomically
+from dfa_utils.support import look_up, progress_bar, wav_bytes, write_atomically
 from dfa_utils.toy import vocoders as toy_vocoders
 from dfa_utils.toy import voice as toy_voice
 from dfa_utils.toy.vocoders import VOCODERS
@@ -48,10 +48,10 @@ def plan(size: str = "fixture", trap: str | None = None, seed: int | None = None
     `size` is a name in SIZES, `trap` one in TRAPS or None. Another `seed` than that of the size gives other voices.
     Raises ValueError for an unknown name.
     """
-    usual_seed, counts = find_entry(SIZES, size, "size")
+    usual_seed, counts = look_up(SIZES, size, "size")
     seed = usual_seed if seed is None else seed
     if trap is not None:
-        find_entry(TRAPS, trap, "trap")
+        look_up(TRAPS, trap, "trap")
     ends = np.cumsum(list(counts.values()))
     voices = {split: range(end - count, end) for (split, count), end in zip(counts.items(), ends, strict=True)}
     rows = [row for split, numbers in voices.items() for row in _split_rows(split, numbers, trap)]
