@@ -1,18 +1,23 @@
 """From a file to samples: float32, mono, at one sample rate, as a whole or in blocks.
 
-libsndfile (the soundfile package) reads wav, flac, ogg, mp3 and similar formats. The rest (m4a, aac, webm, mp4) goes
-through torchcodec, which `torchaudio.load` uses too. It starts an FFmpeg decoder for each file, which takes many times
-as long for a short wav (notebook 02 measures it).
+libsndfile (the soundfile package) reads formats that tell their length: wav, aiff, flac, ogg. Everything else (mp3,
+m4a, aac, webm, mp4, wma, ...) goes through PyAV, which contains FFmpeg and reads until the file ends. libsndfile would
+guess the length of an mp3 and stop there. A file of several recordings that were joined is read part by part.
 """
 
+import io
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import lru_cache
+from itertools import groupby, pairwise
+from mmap import ACCESS_READ, mmap
+from operator import itemgetter
 from pathlib import Path
 
+import av
 import numpy as np
 import soundfile
 import torch
@@ -25,7 +30,16 @@ LARGEST_BLOCK = 2**25  # samples of all channels, decoded at once, whatever the 
 LONGEST_HOURS = 24.0  # a hostile file of a few megabytes can promise months of silence
 LOUDEST_SAMPLE = 1e6  # 120 dB above full scale; a float file with more holds no sound
 CANCELLED = 0.01  # power of the channels' mean, relative to the loudest channel, below which they cancel each other
-UNKNOWN_LENGTH = 0x7FFFF000  # a data size from here on means that the writer did not know it (it wrote to a pipe)
+UNKNOWN_SIZE = 0x7FFFF000  # a data size from here on means that the writer did not know it (it wrote to a pipe)
+UNKNOWN_LENGTH = 2**62  # frames from here on mean the same
+TOLERATED = 0.1  # s; a header may promise this much more than the file holds
+BEGINNINGS = {
+    b"OggS": re.compile(rb"OggS\0\x02"),  # the first page of a stream
+    b"fLaC": re.compile(rb'fLaC[\0\x80]\0\0"'),
+    b"RIFF": re.compile(rb"RIFF....WAVE", re.DOTALL),
+    b"ID3": (MP3 := re.compile(rb"\xff[\xe2-\xff]..\0{9,32}(?:Xing|Info)", re.DOTALL)),  # the frame with the length
+    b"\xff": MP3,
+}  # first bytes of a file: where a recording begins in it
 LARGEST_RATIO = 2_000  # of sample rates, as a fraction; the weights of a finer one would fill memory
 CONTEXT = 16  # samples, at the lower rate, by which resampled blocks overlap; the weights reach 7
 
@@ -42,32 +56,31 @@ class AudioError(ValueError):
         self.kind = kind
 
 
-def load_audio(path, sample_rate: int = 16_000) -> torch.Tensor:
-    """Read one file as float32 mono [T] at `sample_rate` Hz, full scale = 1.
+def load_audio(source, sample_rate: int = 16_000) -> torch.Tensor:
+    """Read one recording as float32 mono [T] at `sample_rate` Hz, full scale = 1.
 
-    Channels are averaged; where they would cancel each other (one is the other inverted), the loudest is taken.
-    Raises AudioError for a file that is missing, may not be read, is empty, truncated or not audio, has a sample rate
-    below 4 or above 768 kHz, lasts more than 24 hours, or holds NaN or infinite samples.
+    `source` is a path or a binary file object. Channels are averaged; where they would cancel each other (one is the
+    other inverted), the loudest is taken. Raises AudioError for a file that is missing, may not be read, is empty,
+    truncated or not audio, has a sample rate below 4 or above 768 kHz, lasts more than 24 hours, or holds NaN or
+    infinite samples.
     """
-    blocks = list(stream_audio(path, sample_rate))
+    blocks = list(stream_audio(source, sample_rate))
     return torch.from_numpy(blocks[0] if len(blocks) == 1 else np.concatenate(blocks))
 
 
-def stream_audio(path, sample_rate: int = 16_000) -> Iterator[np.ndarray]:
+def stream_audio(source, sample_rate: int = 16_000) -> Iterator[np.ndarray]:
     """Yield the samples of `load_audio` in consecutive blocks [about 30 * sample_rate], in constant memory.
 
     Raises the same errors, but only when it reaches the bad part.
     """
-    path = Path(path)
-    _refuse_missing(path)
-    samples = 0
-    for block in resample_blocks(mono_blocks(path, _decode(path)), sample_rate):
+    name, samples = getattr(source, "name", "file") if hasattr(source, "read") else source, 0
+    for block in resample_blocks(mono_blocks(name, _decode(name, source)), sample_rate):
         samples += len(block)
         if samples > LONGEST_HOURS * 3600 * sample_rate:
-            raise AudioError(f"{path}: holds more than {LONGEST_HOURS:g} hours of sound; cut it into parts", "long")
+            raise AudioError(f"{name}: holds more than {LONGEST_HOURS:g} hours of sound; cut it into parts", "long")
         yield block
     if not samples:
-        raise AudioError(f"{path}: the file holds no samples; record or export it again", "empty")
+        raise AudioError(f"{name}: the file holds no samples; record or export it again", "empty")
 
 
 def mono_blocks(name, blocks: Iterable[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, int]]:
@@ -86,25 +99,14 @@ def mono_blocks(name, blocks: Iterable[tuple[np.ndarray, int]]) -> Iterator[tupl
 
 
 def resample_blocks(blocks: Iterable[tuple[np.ndarray, int]], sample_rate: int) -> Iterator[np.ndarray]:
-    """Resample consecutive blocks ([T] float32, Hz) to `sample_rate` Hz as if they were one waveform.
+    """Resample consecutive blocks ([T] float32, Hz) to `sample_rate` Hz; blocks of one rate count as one waveform.
 
     Each block is resampled together with the edges of its neighbours. The ratio of the rates is a fraction of numbers
     up to LARGEST_RATIO: exact for every usual rate, at most 3e-4 off for an odd one (44,101 Hz).
     """
-    held, done, new, old = np.empty(0, np.float32), 0, 1, 1  # held[:done] is context: it was resampled before
-    for block, rate in blocks:
-        if rate == sample_rate:
-            yield block
-            continue
-        new, old = Fraction(sample_rate, rate).limit_denominator(LARGEST_RATIO).as_integer_ratio()
-        margin = old * math.ceil(CONTEXT * max(1, old / new) / old)  # samples of context, in whole periods of the ratio
-        held = np.concatenate([held, block])
-        ready = (len(held) - margin) // old * old
-        if ready >= margin and ready > done:
-            yield resample(held, old, new)[done * new // old : ready * new // old]
-            held, done = held[ready - margin :], margin
-    if len(held) > done:
-        yield resample(held, old, new)[done * new // old :]
+    for rate, group in groupby(blocks, key=itemgetter(1)):
+        samples = (block for block, _ in group)
+        yield from samples if rate == sample_rate else _resampled(samples, rate, sample_rate)
 
 
 def resample(samples: np.ndarray, old: int, new: int) -> np.ndarray:
@@ -134,64 +136,170 @@ def has_ffmpeg() -> bool:
     return True
 
 
-def _refuse_missing(path: Path) -> None:
+def _resampled(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterator[np.ndarray]:
+    new, old = Fraction(sample_rate, rate).limit_denominator(LARGEST_RATIO).as_integer_ratio()
+    margin = old * math.ceil(CONTEXT * max(1, old / new) / old)  # samples of context, in whole periods of the ratio
+    held, done = np.empty(0, np.float32), 0  # held[:done] is context: it was resampled before
+    for block in blocks:
+        held = np.concatenate([held, block])
+        ready = (len(held) - margin) // old * old
+        if ready >= margin and ready > done:
+            yield resample(held, old, new)[done * new // old : ready * new // old]
+            held, done = held[ready - margin :], margin
+    if len(held) > done:
+        yield resample(held, old, new)[done * new // old :]
+
+
+def _decode(name, source) -> Iterator[tuple[np.ndarray, int]]:
+    """Blocks [T, channels] of about BLOCK_SECONDS, each with its sample rate in Hz: all that the source holds."""
+    content = source.read() if hasattr(source, "read") else _mapped(Path(source))
+    parts = split_recordings(content)
+    for start, end in parts:
+        whole = isinstance(content, mmap) and len(parts) == 1
+        opened = libsndfile_name(source) if whole else io.BytesIO(content[start:end])
+        yield from _decode_part(name, opened)
+
+
+def split_recordings(content: bytes | mmap) -> list[tuple[int, int]]:
+    """Where the recordings in a file begin and end, in bytes; more than one if several files were joined to one."""
+    kind = next((magic for magic in BEGINNINGS if content[: len(magic)] == magic), None)
+    if kind is None or (kind == b"RIFF" and _riff_size(content) >= len(content)):
+        return [(0, len(content))]
+    begin = [found.start() for found in BEGINNINGS[kind].finditer(content)]
+    if kind == b"OggS":  # a recording of several streams begins with a page for each
+        begin = [after for before, after in pairwise(begin) if content.find(kind, before + 1) < after]
+    else:
+        begin = begin[1:]
+    return list(pairwise([0, *begin, len(content)]))
+
+
+def _mapped(path: Path) -> mmap:
+    """The bytes of a file, mapped into memory."""
     try:
         size = path.stat().st_size
     except OSError as error:
         raise AudioError(f"{path}: cannot be opened ({error.strerror}); check the path", "missing") from error
     if path.is_dir():
         raise AudioError(f"{path}: a folder without readable audio files; give a file or another folder", "folder")
+    if not path.is_file():  # a pipe or a device, which may never end
+        raise AudioError(f"{path}: not a regular file; save it first, or pipe it into `predict -`", "empty")
     if not os.access(path, os.R_OK):
         raise AudioError(f"{path}: you may not read it; change its permissions (chmod u+r) or copy it", "permission")
     if size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again", "empty")
+    with open(path, "rb") as file:
+        return mmap(file.fileno(), 0, access=ACCESS_READ)
 
 
-def _decode(path: Path) -> Iterator[tuple[np.ndarray, int]]:
-    """Blocks [T, channels] of about BLOCK_SECONDS, each with its sample rate in Hz."""
+def _riff_size(content: bytes | mmap) -> int:
+    """Bytes of a RIFF file according to its header; 0 and sizes that nobody knew count as the whole file."""
+    size = int.from_bytes(content[4:8], "little")
+    return 8 + size if 0 < size < UNKNOWN_SIZE else len(content)
+
+
+def _decode_part(name, source) -> Iterator[tuple[np.ndarray, int]]:
     try:
-        file = soundfile.SoundFile(libsndfile_name(path))
+        file = soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, TypeError):  # TypeError: a .raw file has no header
-        yield from _decode_with_ffmpeg(path)
+        file = None
+    if file is None or not _knows_its_end(file):
+        yield from _decode_with_ffmpeg(name, source)
         return
     with file:
-        _refuse_truncated(path, file)
+        _refuse_truncated(name, file)
         frames = max(1, min(int(BLOCK_SECONDS * file.samplerate), LARGEST_BLOCK // file.channels))
         try:
             while len(block := file.read(frames, dtype="float32", always_2d=True)):
                 yield block, file.samplerate
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"{path}: the audio data are damaged or cut off ({error}); fetch it again") from error
+            raise AudioError(f"{name}: the audio data are damaged or cut off ({error}); fetch it again") from error
 
 
-def _refuse_truncated(path: Path, file: soundfile.SoundFile) -> None:
+def _knows_its_end(file: soundfile.SoundFile) -> bool:
+    """Whether libsndfile knows how long the recording is, and can read its end."""
+    if file.format == "MP3" or not 0 < file.frames < UNKNOWN_LENGTH:
+        return False
+    try:
+        file.seek(file.frames - 1)
+        file.seek(0)
+    except soundfile.LibsndfileError:
+        return False
+    return True
+
+
+def _refuse_truncated(name, file: soundfile.SoundFile) -> None:
     """libsndfile reads a truncated wav without an error, but its log tells."""
     sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
     promised, held = map(int, sizes.groups()) if sizes else (0, 0)
-    if held < promised < UNKNOWN_LENGTH:
+    bytes_per_second = held * file.samplerate / file.frames
+    if held + TOLERATED * bytes_per_second < promised < UNKNOWN_SIZE:
         what = f"truncated: its header promises {promised} bytes of audio, it holds {held}"
-        raise AudioError(f"{path}: {what}; fetch the file again", "truncated")
+        raise AudioError(f"{name}: {what}; fetch the file again", "truncated")
 
 
-def _decode_with_ffmpeg(path: Path) -> Iterator[tuple[np.ndarray, int]]:
-    """The last block is open-ended; a recording without a duration in its header comes in one block."""
-    if not has_ffmpeg():
-        what = "libsndfile cannot read it, and FFmpeg (with torchcodec), for m4a, aac, webm and mp4, is not at hand"
-        cure = "`apt-get install ffmpeg`, `conda install -c conda-forge ffmpeg` or `brew install ffmpeg`"
-        raise AudioError(f"{path}: {what}. Install it: {cure}; or convert the file to wav, or leave it out")
-    from torchcodec.decoders import AudioDecoder
-
+def _decode_with_ffmpeg(name, source) -> Iterator[tuple[np.ndarray, int]]:
+    """Read until the file ends; a packet that cannot be decoded between others is an error, a tag is not."""
+    if isinstance(source, io.BytesIO):
+        source.seek(0)  # libsndfile has read some of it
     try:
-        decoder = AudioDecoder(path)
-        start, end = 0.0, decoder.metadata.duration_seconds_from_header or 0.0
-        while start is not None:
-            stop = start + BLOCK_SECONDS if start + BLOCK_SECONDS < end else None
-            block = decoder.get_samples_played_in_range(start, stop)
-            yield block.data.T.numpy(), block.sample_rate
-            start = stop
-    except (RuntimeError, ValueError) as error:
-        what = "neither libsndfile nor FFmpeg finds audio in it; it is damaged, or not an audio file"
-        raise AudioError(f"{path}: {what}: open it in a player, or convert it to wav") from error
+        with av.open(
+            os.fsdecode(source) if isinstance(source, bytes) else source, metadata_errors="ignore"
+        ) as container:
+            if not container.streams.audio:
+                raise AudioError(f"{name}: holds no sound; leave it out")
+            yield from _joined(_frames(name, container))
+    except (av.FFmpegError, ValueError) as error:
+        if isinstance(error, AudioError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        what = f"neither libsndfile nor FFmpeg can read it ({reason}); it is damaged, or not an audio file"
+        raise AudioError(f"{name}: {what}: open it in a player, or convert it to wav") from error
+
+
+def _frames(name, container: "av.container.InputContainer") -> Iterator[tuple[np.ndarray, int]]:
+    """Frames [T, channels] of the first audio stream; AudioError where something is damaged or missing."""
+    stream, damage, end = container.streams.audio[0], None, 0.0
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError as error:
+            damage = damage if bytes(packet)[:3] in (b"ID3", b"TAG") else error
+            continue
+        if frames and damage:
+            raise AudioError(f"{name}: damaged at {end:.1f} s ({damage.strerror}); fetch or export it again")
+        for frame in frames:
+            samples = frame.to_ndarray()
+            samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
+            end = (frame.time or end) + frame.samples / frame.sample_rate
+            yield _in_float(samples), frame.sample_rate
+    promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    cut_off = container.format.name.startswith("mov") and end < promised - 5 * TOLERATED  # other formats estimate it
+    if cut_off or (damage and container.format.name == "flac"):
+        what = f"cut off: its header promises {promised:.1f} s of sound, it holds {end:.1f} s"
+        raise AudioError(f"{name}: {what}; fetch the file again", "truncated")
+
+
+def _in_float(samples: np.ndarray) -> np.ndarray:
+    """Samples of any type as float32 of full scale 1."""
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32)
+    limits = np.iinfo(samples.dtype)
+    middle = (int(limits.min) + int(limits.max) + 1) // 2  # 128 for 8 bits without a sign
+    return ((samples.astype(np.float64) - middle) / (int(limits.max) - middle + 1)).astype(np.float32)
+
+
+def _joined(frames: Iterable[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, int]]:
+    """Frames put together to blocks of about BLOCK_SECONDS, of one sample rate and number of channels each."""
+    for (rate, channels), group in groupby(frames, key=lambda frame: (frame[1], frame[0].shape[1])):
+        held, count, most = [], 0, min(BLOCK_SECONDS * rate, LARGEST_BLOCK / channels)
+        for samples, _ in group:
+            held.append(samples)
+            count += len(samples)
+            if count >= most:
+                yield np.concatenate(held), rate
+                held, count = [], 0
+        if held:
+            yield np.concatenate(held), rate
 
 
 @np.errstate(over="ignore", invalid="ignore")

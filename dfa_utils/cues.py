@@ -8,6 +8,7 @@ is a nuisance cue itself.
 import hashlib
 from pathlib import Path
 
+import av
 import numpy as np
 import pandas as pd
 import soundfile
@@ -65,10 +66,9 @@ def _header(path) -> dict:
     try:
         info = soundfile.info(libsndfile_name(path))
     except soundfile.LibsndfileError:  # a format that only FFmpeg reads
-        from torchcodec.decoders import AudioDecoder
-
-        info = AudioDecoder(path).metadata
-        return {"sample_rate": info.sample_rate, "channels": info.num_channels, "codec": info.codec}
+        with av.open(str(path), metadata_errors="ignore") as container:
+            codec = container.streams.audio[0].codec_context
+            return {"sample_rate": codec.sample_rate, "channels": codec.layout.nb_channels, "codec": codec.name}
     return {"sample_rate": info.samplerate, "channels": info.channels, "codec": f"{info.format} {info.subtype}"}
 
 

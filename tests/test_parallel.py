@@ -82,7 +82,6 @@ else:
     sys.exit("no error")
 assert len(score_clips(detector, manifest[manifest.path == good])) == 2
 
-import torchcodec  # as the first compressed file does: its threads would meet those of the group
 status = main(["predict", "--resume", "--checkpoint", checkpoint, "--out", table, clips])
 assert status == int(state.is_main_process)  # some files failed, as the main process knows
 if Path("/proc/self/task").is_dir():
