@@ -254,9 +254,11 @@ def _read_table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     separator, _ = _head(path)
     table = _csv(path, sep=separator, encoding="utf-8", skipinitialspace=True, index_col=False).fillna("")
     table.columns = table.columns.str.strip().str.lower()
-    if wrong := {*needed} - {*table} or {*table.columns[table.columns.duplicated()]}:
+    missing, twice = {*needed} - {*table}, {*table.columns[table.columns.duplicated()]}
+    if missing or twice:
+        wrong = f"{'no' if missing else 'more than one'} column {', '.join(sorted(missing or twice))}"
         found = f"found {', '.join(table)}, separated by {separator!r}; expected {', '.join(needed)}, each once"
-        raise DataError(f"{path}: no column {', '.join(sorted(wrong))}, or several; {found}")
+        raise DataError(f"{path}: {wrong}; {found}")
     return table.apply(lambda column: column.str.strip())
 
 
@@ -277,7 +279,7 @@ def _csv(path: Path, **options) -> pd.DataFrame:
         return pd.read_csv(path, dtype=str, keep_default_na=False, **options)
     except ValueError as error:  # pandas' own errors and wrong encodings
         cure = "fetch it again, or save it as CSV in UTF-8"
-        raise DataError(f"{path}: cannot be read as a table ({error}); {cure}") from error
+        raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); {cure}") from error
 
 
 def _read_protocols(home: Path, columns: str, splits, protocols: list[Path], clips: list[Path]) -> pd.DataFrame:
