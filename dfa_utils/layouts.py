@@ -169,7 +169,8 @@ def read_table(path: Path) -> pd.DataFrame:
             raise DataError(f"{path}: nothing but {rows}; use these names")
         warnings.warn(f"{path}: left out {rows}", stacklevel=4)
     table, split = table[known].reset_index(drop=True), named[known].str.lower().map(SPLIT_NAMES)
-    return _manifest(path, table, [str(path.parent / name) for name in table.path], [*split])
+    paths = [os.path.join(path.parent, name) for name in table.path]
+    return _manifest(path, table, paths, [*split])
 
 
 def read_in_the_wild(home: Path) -> pd.DataFrame:

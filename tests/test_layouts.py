@@ -440,7 +440,7 @@ def test_other_names_of_splits_are_known(tmp_path, clip, name):
     ("lines", "message"),
     [
         (("file:label", "a:real"), "no column label, path.*found file:label, separated by ','; expected path, label"),
-        (("Path;Klasse", "a;real"), "no column label,.* found path, klasse, separated by ';'"),
+        (("Path;Klasse", "a;real"), "no column label; found path, klasse, separated by ';'"),
         (("path,Path,label", "a,b,real"), "more than one column path; found path, path, label"),
         (
             ("path,label", "a,true", "b,true", "c,2"),
