@@ -41,8 +41,18 @@ class Findings:
         formats = "File formats: codec, sample rate (Hz), channels"
         return {"Clips and problems": self.problems, formats: self.formats, probes: self.probes.round(2)}
 
+    @property
+    def nothing_found(self) -> str:
+        """What there is to say without a verdict: with few training clips, the cues were not judged."""
+        training = self.clips[(self.clips.split == "training") & (self.clips.problem == "")]
+        real, fake = ((training.label == label).sum() for label in (0, 1))
+        if min(real, fake) >= ENOUGH:
+            return "No trap found."
+        few = f"{real} real and {fake} fake training clips are too few ({ENOUGH} of each are needed)"
+        return f"No trap found in the files, but their sound was not judged: {few}."
+
     def __repr__(self) -> str:
-        lines = [f"{i}. {line}" for i, line in enumerate(self.verdicts, 1)] or ["No trap found."]
+        lines = [f"{i}. {line}" for i, line in enumerate(self.verdicts, 1)] or [self.nothing_found]
         return "\n".join(lines) + f"\n\n{as_text(self.tables())}"
 
     def _repr_html_(self) -> str:

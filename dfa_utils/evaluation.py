@@ -123,7 +123,8 @@ def clusters_of(scores: pd.DataFrame) -> pd.DataFrame:
 def by_condition(scores: pd.DataFrame, threshold: float, column: str) -> pd.DataFrame:
     """One row per value of `column` (system, speaker, ...): clips, share of wrong verdicts, and its interval.
 
-    `low` and `high` are the 95 % interval of the share (Wilson 1927) for independent clips; most errors first.
+    `low` and `high` are the 95 % interval of the share (Wilson 1927) for independent clips; most errors first. Clips
+    whose value is "" are left out.
     """
     named = scores[scores[column] != ""]
     wrong = ((named.score >= threshold) != (named.label == 1)).groupby(named[column])

@@ -82,11 +82,14 @@ def _tables(summary: evaluation.Summary, scores: pd.DataFrame, threshold: float)
     found["Confusion matrices"] = counts.astype(str)
     split, part = list(evaluation.parts_of(scores).items())[-1]
     for column, label, kind in (("system", 1, "fakes"), ("speaker", 0, "real clips")):
-        if column in part and (part[column][part.label == label] != "").any():
-            rows = evaluation.by_condition(part[part.label == label], threshold, column)
+        clips = part[part.label == label]
+        named = clips[column] != "" if column in clips else pd.Series(dtype=bool)
+        if named.any():
+            rows = evaluation.by_condition(clips, threshold, column)
             bounds = {"95 % interval": display.interval(rows.low, rows.high)}
             shares = display.formatted(rows, "{:.1%}", wrong="wrong verdicts").assign(**bounds)
-            found[f"{split.capitalize()}, {kind} by {column}"] = rows[["clips"]].astype(str).join(shares)
+            others = f" ({(~named).sum()} without a {column} are left out)" * (not named.all())
+            found[f"{split.capitalize()}, {kind} by {column}{others}"] = rows[["clips"]].astype(str).join(shares)
     return found
 
 

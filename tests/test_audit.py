@@ -220,7 +220,9 @@ def test_few_training_clips_get_no_cue_verdict(toy):
     TRAPS["RMS level"](toy)
     for path in sorted((toy / "training" / "fake").glob("*.wav"))[9:]:
         path.unlink()
-    assert audit(toy).verdicts == []
+    found = audit(toy)
+    assert found.verdicts == []
+    assert "their sound was not judged: 20 real and 9 fake training clips are too few (10 of each" in str(found)
 
 
 def test_verdicts_carry_figure_and_cure(toy):

@@ -184,6 +184,11 @@ def test_tables_hold_every_count_and_condition(scores):
     assert found["Testing, fakes by system"].loc["vocoder"].tolist()[:2] == ["50", f"{wrong:.1%}"]
 
 
+def test_clips_without_a_system_are_counted(scores):
+    some = scores.assign(system=np.where((scores.label == 1) & (scores.index % 2 == 0), "vocoder", ""))
+    assert [*tables(some, 0.5)][-1] == "Testing, fakes by system (25 without a system are left out)"
+
+
 def test_the_paragraph_says_what_was_tested_and_how_sure_it_is(scores):
     named = scores.assign(system=np.where(scores.label == 1, "vocoder", ""), speaker="")
     text, row = paragraph(named, 0.5, "abc", "def"), evaluation.summarise(named, 0.5).loc["testing"]
