@@ -15,7 +15,7 @@ import pandas as pd
 ENDINGS = """wav wave w64 rf64 bwf flac oga ogg opus spx mp3 mp2 mp1 mpga mpa aif aiff aifc au snd caf voc iff 8svx svx
 sf ircam nist sph paf pvf avr amr awb aac adts ac3 eac3 ec3 dts ape tta mpc wv wma tak shn gsm dss qcp dsf dff m4a m4b
 m4r mp4 m4v mov qt 3ga 3gp 3gpp 3g2 webm weba mkv mka ogv ogx avi asf wmv flv f4v ts mts m2ts mpg mpeg mpe vob nut mxf
-ra rm rmvb swf"""
+ra rm rmvb swf oma dv"""
 SUFFIXES = {f".{ending}" for ending in ENDINGS.split()}  # of audio and video that libsndfile or FFmpeg reads
 SPLITS = ("training", "validation", "testing")
 CLASSES = ("real", "fake")  # the index is the label
