@@ -10,7 +10,7 @@ from scipy.sparse import triu
 
 from dfa_utils.cues import CURES, NUISANCE, SPECTRAL, measure_clip, probe
 from dfa_utils.display import as_text, findings_html
-from dfa_utils.layouts import CLASSES, LAYOUT, DataError, read
+from dfa_utils.layouts import CLASSES, LAYOUT, DataError, counted, describe, read
 from dfa_utils.support import map_in_threads
 
 FORMAT = {"codec": "codec", "sample_rate": "sample rate", "channels": "number of channels"}  # column: name
@@ -41,8 +41,18 @@ class Findings:
         formats = "File formats: codec, sample rate (Hz), channels"
         return {"Clips and problems": self.problems, formats: self.formats, probes: self.probes.round(2)}
 
+    @property
+    def nothing_found(self) -> str:
+        """What there is to say without a verdict: with few training clips, the cues were not judged."""
+        training = self.clips[(self.clips.split == "training") & (self.clips.problem == "")]
+        real, fake = ((training.label == label).sum() for label in (0, 1))
+        if min(real, fake) >= ENOUGH:
+            return "No trap found."
+        few = f"{real} real and {fake} fake training clips are too few ({ENOUGH} of each are needed)"
+        return f"No trap found in the files, but their sound was not judged: {few}."
+
     def __repr__(self) -> str:
-        lines = [f"{i}. {line}" for i, line in enumerate(self.verdicts, 1)] or ["No trap found."]
+        lines = [f"{i}. {line}" for i, line in enumerate(self.verdicts, 1)] or [self.nothing_found]
         return "\n".join(lines) + f"\n\n{as_text(self.tables())}"
 
     def _repr_html_(self) -> str:
@@ -52,18 +62,21 @@ class Findings:
 def audit(root) -> Findings:
     """Measure every clip of a data set (`root` as for `dataset.scan`); the verdict to act on first comes first.
 
-    The order of the verdicts is: broken files, formats and names that separate the classes, shared speakers,
-    duplicates, cues. Raises DataError as `layouts.read` does, and if no split has clips of both classes.
+    The order of the verdicts is: contradictory labels, broken files, formats and names that separate the classes,
+    shared speakers, duplicates, cues. Raises DataError as `layouts.read` does, and if no split has both classes.
     """
     manifest = read(root)
     if not (manifest.groupby("split").label.nunique() == len(CLASSES)).any():
-        raise DataError(f"{root}: no split with clips of both classes; expected {LAYOUT}")
+        found = describe(manifest, Path(root))
+        raise DataError(f"{root}: no split with clips of both classes; {found}; expected {LAYOUT}")
     clips = measure(manifest)
     usable = clips[clips.problem == ""]
     training = usable[usable.split == "training"]
     duplicates, probes = find_duplicates(usable), probe(usable)
-    verdicts = _file_verdicts(clips) + _format_verdicts(training) + _speaker_verdicts(usable)
-    verdicts += _duplicate_verdicts(duplicates)
+    label = dict(zip(usable.path, usable.label, strict=True))
+    torn = (duplicates.match == "exact") & (duplicates.a.map(label) != duplicates.b.map(label))
+    verdicts = _label_verdicts(duplicates[torn]) + _file_verdicts(clips) + _format_verdicts(training)
+    verdicts += _speaker_verdicts(usable) + _duplicate_verdicts(duplicates[~torn])
     if min((training.label == label).sum() for label in (0, 1)) >= ENOUGH:
         verdicts += _cue_verdicts(probes)
     return Findings(clips, *_counts(clips, usable), duplicates, probes, verdicts)
@@ -113,15 +126,19 @@ def _counts(clips: pd.DataFrame, usable: pd.DataFrame) -> tuple[pd.DataFrame, pd
     return problems.drop(columns="", errors="ignore"), formats
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def _label_verdicts(pairs: pd.DataFrame) -> list[str]:
+    """A sentence on pairs of clips with the same content and different labels."""
+    if pairs.empty:
+        return []
+    clips, example = counted(len(pairs), "clip"), f"{pairs.a.iloc[0]} and {pairs.b.iloc[0]}"
+    return [f"{clips} labelled both real and fake, such as {example}; keep the correct one of each pair"]
 
 
 def _file_verdicts(clips: pd.DataFrame) -> list[str]:
     """One sentence per kind of problem, the most frequent first, with the message for one such file."""
     examples = clips.drop_duplicates("kind").set_index("kind")
     return [
-        f"{kind}: {_counted(count, 'file')}, such as "
+        f"{kind}: {counted(count, 'file')}, such as "
         f"{examples.problem[kind] or f'{examples.path[kind]}: {DOUBTFUL[kind]}'}"
         for kind, count in clips.kind[clips.kind != ""].value_counts().items()
     ]
@@ -148,13 +165,13 @@ def _speaker_verdicts(clips: pd.DataFrame) -> list[str]:
     if shared.empty:
         return []
     why = ", each in one class only, so the voice gives the class away" if (shared.label == 1).all() else ""
-    return [f"{_counted(len(shared), 'speaker')} in both training and testing{why}; use each in one split only"]
+    return [f"{counted(len(shared), 'speaker')} in both training and testing{why}; use each in one split only"]
 
 
 def _duplicate_verdicts(duplicates: pd.DataFrame) -> list[str]:
     where = np.where(duplicates.split_a == duplicates.split_b, "within a split", "across splits")
     return [
-        f"{_counted(len(part), 'pair')} of {match} duplicates {place}, such as {part.a.iloc[0]} and {part.b.iloc[0]}; "
+        f"{counted(len(part), 'pair')} of {match} duplicates {place}, such as {part.a.iloc[0]} and {part.b.iloc[0]}; "
         "keep one of each pair"
         for (match, place), part in duplicates.groupby(["match", where])
     ]

@@ -12,11 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dfa_utils.audio import AudioError, fit_length
 from dfa_utils.cache import open_clip
 from dfa_utils.config import Config
-from dfa_utils.layouts import CLASSES, LAYOUT, SPLITS, DataError, folders_in, read
+from dfa_utils.layouts import CLASSES, LAYOUT, SPLITS, DataError, describe, read
 from dfa_utils.support import map_in_threads
 from dfa_utils.windows import find_sounds, is_silent
-
-SHOWN = 8  # folders that an error names at most
 
 
 def scan(root, check: bool = True, splits: tuple[str, ...] | None = SPLITS) -> pd.DataFrame:
@@ -27,7 +25,7 @@ def scan(root, check: bool = True, splits: tuple[str, ...] | None = SPLITS) -> p
     as codec. Each of `splits` must have both classes; other splits may be there. Most test sets have only testing:
     `splits=("testing",)`. None takes all splits, and needs one with both classes. With `check`, every file is decoded,
     and unusable ones are left out with a warning that names them. Raises DataError if the folder, a split, a class or
-    its files are missing, and for several data sets side by side.
+    its files are missing, if a file is labelled both real and fake, and for several data sets side by side.
     """
     if unknown := sorted(set(splits or ()) - set(SPLITS)):
         raise DataError(f"splits {unknown} are unknown; use a tuple of {', '.join(SPLITS)}")
@@ -127,18 +125,13 @@ def _refuse_gaps(manifest: pd.DataFrame, root: Path, splits: tuple[str, ...] | N
     present = set(manifest[["split", "label"]].drop_duplicates().itertuples(index=False, name=None))
     whole = tuple(split for split in SPLITS if {(split, 0), (split, 1)} <= present)
     if splits is None and not whole:
-        raise DataError(f"{root}: no split with usable clips of both classes; expected {LAYOUT}")
+        found = describe(manifest, root)
+        raise DataError(f"{root}: no split with usable clips of both classes; {found}; expected {LAYOUT}")
     if gaps := [(split, label) for split in splits or () for label in (0, 1) if (split, label) not in present]:
         split, label = gaps[0]
         cure = f". In Python, scan(root, splits={whole}) takes what is there" if whole else ""
-        missing = f"no usable {CLASSES[label]} clip for {split}; found {_folders(root)}"
+        missing = f"no usable {CLASSES[label]} clip for {split}; {describe(manifest, root)}"
         raise DataError(f"{root}: {missing}; expected {LAYOUT}{cure}")
-
-
-def _folders(root: Path) -> str:
-    """The first folders two levels below `root`, for an error."""
-    names = [f"{outer.name}/{inner.name}" for outer in folders_in(root) for inner in folders_in(outer)]
-    return ", ".join(names[:SHOWN] + ["..."] * (len(names) > SHOWN)) or "no folder in a folder"
 
 
 def _drop_unusable(manifest: pd.DataFrame) -> pd.DataFrame:

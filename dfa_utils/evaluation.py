@@ -1,5 +1,6 @@
 """Scores and tables of a detector on a data set. The score of a clip is what `Detector.predict` gives: P(fake)."""
 
+import warnings
 from itertools import repeat
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from dfa_utils import metrics
 from dfa_utils.audio import AudioError
 from dfa_utils.cache import stream_clip
-from dfa_utils.display import summary_html
+from dfa_utils.display import block, paragraph, summary_html
 from dfa_utils.inference import Detector
 from dfa_utils.layouts import SPLITS
 from dfa_utils.support import gather_in_order, my_share, progress_bar, write_atomically
@@ -20,18 +21,30 @@ COLUMNS = ["n_real", "n_fake", *RATES, "auc", "eer", "eer_low", "eer_high", *COS
 
 
 class Summary(pd.DataFrame):
-    """The table of `summarise`, one row per split, with `attrs["threshold"]`; a notebook shows it in percent."""
+    """The table of `summarise`, one row per split, with `attrs["threshold"]` and `attrs["notes"]`.
+
+    A notebook shows it in percent, and the notes below it.
+    """
 
     _constructor = property(lambda self: Summary)  # copies and selections are tables of this kind too
 
     def _repr_html_(self) -> str:
         whole = "threshold" in self.attrs and [*self.columns] == COLUMNS
-        return summary_html(self, self.attrs["threshold"]) if whole else super()._repr_html_()
+        if not whole:
+            return super()._repr_html_()
+        notes = [paragraph(f"{split}: {note}.") for split, note in self.attrs.get("notes", {}).items()]
+        return summary_html(self, self.attrs["threshold"]) + (block(*notes) if notes else "")
 
 
 def evaluate(detector: Detector, manifest: pd.DataFrame) -> Summary:
-    """The table of `summarise` at the detector's own threshold; raises what `score_clips` raises."""
-    return summarise(score_clips(detector, manifest), detector.threshold)
+    """The table of `summarise` at the detector's own threshold, and its notes as warnings.
+
+    Raises what `score_clips` raises.
+    """
+    summary = summarise(score_clips(detector, manifest), detector.threshold)
+    for split, note in summary.attrs["notes"].items():
+        warnings.warn(f"{split}: {note}", stacklevel=2)
+    return summary
 
 
 def score_clips(detector: Detector, manifest: pd.DataFrame) -> pd.DataFrame:
@@ -51,12 +64,27 @@ def score_clips(detector: Detector, manifest: pd.DataFrame) -> pd.DataFrame:
 def summarise(scores: pd.DataFrame, threshold: float) -> Summary:
     """One row per split with both classes: counts; accuracy, F1, HTER at the threshold; AUC, EER, DCF, Cllr (bits).
 
-    `eer_low` and `eer_high` are the bounds of `eer_interval`.
+    `eer_low` and `eer_high` are the bounds of `eer_interval`; `attrs["notes"]` says what `find_notes` finds.
     """
     parts = parts_of(scores)
     table = Summary([_summary_row(part, threshold) for part in parts.values()], [*parts], COLUMNS)
-    table.attrs["threshold"] = threshold
+    table.attrs |= {"threshold": threshold, "notes": find_notes(scores)}
     return table
+
+
+def find_notes(scores: pd.DataFrame) -> dict[str, str]:
+    """For each split that has no figures, or an EER above 50 %, a sentence that says so: {split: sentence}."""
+    notes = {}
+    for split, part in scores.groupby("split", sort=False):
+        real, fake = ((part.label == label).sum() for label in (0, 1))
+        if split not in SPLITS:
+            notes[split] = f"no figures for its {len(part)} clips: its name is none of {', '.join(SPLITS)}"
+        elif not real or not fake:
+            notes[split] = f"no figures: 0 {'fake' if real else 'real'} clips, {len(part)} {'real' if real else 'fake'}"
+        elif (rate := metrics.eer_rate(part.label, part.score)) > 0.5:
+            turned = "the labels or scores may point the other way; label 1 and high scores mean fake"
+            notes[split] = f"the EER of {rate:.1%} is above 50 %: {turned}"
+    return notes
 
 
 def eer_interval(part: pd.DataFrame) -> tuple[float, float]:
@@ -95,7 +123,8 @@ def clusters_of(scores: pd.DataFrame) -> pd.DataFrame:
 def by_condition(scores: pd.DataFrame, threshold: float, column: str) -> pd.DataFrame:
     """One row per value of `column` (system, speaker, ...): clips, share of wrong verdicts, and its interval.
 
-    `low` and `high` are the 95 % interval of the share (Wilson 1927) for independent clips; most errors first.
+    `low` and `high` are the 95 % interval of the share (Wilson 1927) for independent clips; most errors first. Clips
+    whose value is "" are left out.
     """
     named = scores[scores[column] != ""]
     wrong = ((named.score >= threshold) != (named.label == 1)).groupby(named[column])

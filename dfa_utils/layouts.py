@@ -12,14 +12,20 @@ from typing import NamedTuple
 
 import pandas as pd
 
-SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".mp4", ".aif", ".aiff", ".au", ".wma"}
-SUFFIXES |= {".caf", ".amr", ".3gp", ".mov"}
+ENDINGS = """wav wave w64 rf64 bwf flac oga ogg opus spx mp3 mp2 mp1 mpga mpa aif aiff aifc au snd caf voc iff 8svx svx
+sf ircam nist sph paf pvf avr amr awb aac adts ac3 eac3 ec3 dts ape tta mpc wv wma tak shn gsm dss qcp dsf dff m4a m4b
+m4r mp4 m4v mov qt 3ga 3gp 3gpp 3g2 webm weba mkv mka ogv ogx avi asf wmv flv f4v ts mts m2ts mpg mpeg mpe vob nut mxf
+ra rm rmvb swf oma dv"""
+SUFFIXES = {f".{ending}" for ending in ENDINGS.split()}  # of audio and video that libsndfile or FFmpeg reads
 SPLITS = ("training", "validation", "testing")
 CLASSES = ("real", "fake")  # the index is the label
 SPLIT_NAMES = dict.fromkeys(("training", "train"), "training")
-SPLIT_NAMES |= dict.fromkeys(("validation", "valid", "val", "dev"), "validation")
-SPLIT_NAMES |= dict.fromkeys(("testing", "test", "eval"), "testing")
-LABEL_NAMES = {"real": 0, "bonafide": 0, "bona-fide": 0, "genuine": 0, "0": 0, "fake": 1, "spoof": 1, "1": 1}
+SPLIT_NAMES |= dict.fromkeys(("validation", "valid", "val", "dev", "devel", "development"), "validation")
+SPLIT_NAMES |= dict.fromkeys(("testing", "test", "eval", "evaluation"), "testing")
+SPLIT_LIKE = {"set", "subset", "partition", "part", "fold", "phase", "usage"}  # columns that may mean the split
+LABEL_NAMES = dict.fromkeys(("real", "bonafide", "bona-fide", "bona_fide", "bona fide", "genuine", "0", "0.0"), 0)
+LABEL_NAMES |= dict.fromkeys(("fake", "spoof", "spoofed", "deepfake", "1", "1.0"), 1)
+SHOWN = 8  # values or folders that a message names at most
 LAYOUT = "ROOT/{training,validation,testing}/{real,fake}/*.wav, a manifest.csv, or a layout that data/README.md lists"
 DEPTH = 3  # folders below the given one in which a data set is looked for
 
@@ -47,22 +53,29 @@ def read(root) -> pd.DataFrame:
     """The manifest of the one data set at `root` or up to three folders below it, in a layout of `READERS`.
 
     Columns path, split (one of SPLITS), label (1 = fake), system, speaker, and then what else the source tells about a
-    clip (codec, environment, ...). Rows whose file is missing are left out with one warning. Raises DataError if `root`
-    does not exist, holds no known layout or several data sets, or if a protocol or all audio is missing.
+    clip (codec, environment, ...). Rows whose file is missing are left out with one warning; a file may have another
+    audio ending than its row says. Raises DataError if `root` does not exist, holds no known layout or several data
+    sets, if a protocol or all audio is missing, or if a file is labelled both real and fake.
     """
     root = Path(root).expanduser()
     if not root.exists():
         raise DataError(f"{root}: no such folder; expected {LAYOUT}")
     found = find_sets(root)
     if not found:
-        raise DataError(f"{root}: no folder called training, validation or testing in it; expected {LAYOUT}")
+        where = f"in it or up to {DEPTH} folders below (found {_name_folders(root)})"
+        raise DataError(f"{root}: no folder called training, validation or testing {where}; expected {LAYOUT}")
     if {home.name.lower() for _, home in found} & {*CLASSES}:
         raise DataError(f"{root}: put real and fake into each split, not around the splits; expected {LAYOUT}")
     if len(found) > 1:
         named = "; ".join(f"{home} ({reader.name})" for reader, home in found)
         raise DataError(f"{root}: {len(found)} data sets side by side; name one of them: {named}")
     reader, home = found[0]
-    return _drop_missing(reader.read(home), home)
+    manifest = _locate(reader.read(home), home)
+    labels = manifest.label.groupby(manifest.path.map(os.path.normpath)).nunique()
+    if len(both := labels.index[labels > 1]):
+        files = f"{counted(len(both), 'file')} labelled both real and fake, such as {both[0]}"
+        raise DataError(f"{home}: {files}; keep one label for each file")
+    return manifest
 
 
 def find_sets(path: Path, depth: int = DEPTH) -> list[tuple[Reader, Path]]:
@@ -72,15 +85,20 @@ def find_sets(path: Path, depth: int = DEPTH) -> list[tuple[Reader, Path]]:
 
 
 def find_audio(folder) -> list[Path]:
-    """All audio files below a folder, by their suffix, in the order of their names.
+    """All audio and video files below a folder, by their ending, in the order of their names.
 
-    Hidden files and folders are skipped, and links to folders are not followed. A folder that cannot be read is in the
-    list itself, so that the caller reports it.
+    Hidden files and folders are skipped; one warning counts the files with other endings. Links are followed, unless
+    they lead back to a folder around them. A folder that cannot be read is in the list itself, so that the caller
+    reports it.
     """
-    found, errors = [], []
-    for home, folders, files in os.walk(folder, onerror=errors.append):
-        folders[:] = [name for name in folders if name[0] != "."]
-        found += [Path(home, name) for name in files if name[0] != "." and Path(name).suffix.lower() in SUFFIXES]
+    paths, errors = [], []
+    for home, folders, files in os.walk(folder, followlinks=True, onerror=errors.append):
+        folders[:] = [name for name in folders if name[0] != "." and not _leads_back(Path(home, name))]
+        paths += [Path(home, name) for name in files if name[0] != "."]
+    if others := [ending for ending in (path.suffix.lower() for path in paths) if ending not in SUFFIXES]:
+        passed = f"passed over {counted(len(others), 'file')} without an audio ending: {tally(others)}"
+        warnings.warn(f"{folder}: {passed}", stacklevel=2)
+    found = [path for path in paths if path.suffix.lower() in SUFFIXES]
     return sorted([*found, *(Path(error.filename) for error in errors)])
 
 
@@ -93,32 +111,66 @@ def expand(paths: Iterable) -> Iterator[Path]:
 def folders_in(folder: Path) -> list[Path]:
     """The visible folders in a folder, by name; none in one that cannot be read."""
     _, names, _ = next(os.walk(folder), ("", [], []))
-    return [folder / name for name in sorted(names) if name[0] != "." and name != "__MACOSX"]
+    visible = [folder / name for name in sorted(names) if name[0] != "." and name != "__MACOSX"]
+    return [inner for inner in visible if not _leads_back(inner)]
+
+
+def describe(manifest: pd.DataFrame, root: Path) -> str:
+    """The clips of each split and class, and the first folders below `root`, for an error."""
+    pairs = zip(manifest.split, manifest.label, strict=True)
+    clips = tally(f"{split}/{CLASSES[label]}" for split, label in pairs)
+    return f"found clips: {clips or 'none'}; found {_name_folders(root)}"
+
+
+def tally(values: Iterable[str]) -> str:
+    """How often each value occurs, the most frequent first: .txt (12), .pdf (3)."""
+    counts = pd.Series([*values], dtype=object).value_counts()
+    named = [f"{value or 'none'} ({count})" for value, count in counts.head(SHOWN).items()]
+    return ", ".join([*named, "..."][: len(counts)])
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: 1 file, 2 files."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def read_folders(home: Path) -> pd.DataFrame:
-    """Fake-or-Real in any of its four variants (Reimao and Tzerpos, SpeD 2019): HOME/SPLIT/{real,fake}/**/*.wav."""
-    rows = []
-    for folder in (inner for outer in folders_in(home) for inner in folders_in(outer)):
-        split, label = SPLIT_NAMES.get(folder.parent.name.lower()), LABEL_NAMES.get(folder.name.lower())
-        if split is not None and label is not None:
-            rows += [(str(path), split, label, "", "") for path in find_audio(folder)]
-    return pd.DataFrame(rows, columns=["path", "split", "label", "system", "speaker"])
+    """Fake-or-Real in any of its four variants (Reimao and Tzerpos, SpeD 2019): HOME/SPLIT/{real,fake}/**/*.wav.
+
+    Audio files elsewhere below HOME are left out with one warning that counts them.
+    """
+    paths = find_audio(home)
+    places = [(*path.relative_to(home).parts, "")[:2] for path in paths]
+    split = [SPLIT_NAMES.get(outer.strip().lower()) for outer, _ in places]
+    label = [LABEL_NAMES.get(inner.strip().lower()) for _, inner in places]
+    table = pd.DataFrame({"path": [*map(str, paths)], "split": split, "label": label, "system": "", "speaker": ""})
+    known = table.split.notna() & table.label.notna()
+    if not known.all():
+        folders = tally("/".join(place) for place, inside in zip(places, known, strict=True) if not inside)
+        left_out = f"left out {counted((~known).sum(), 'audio file')} outside the folders SPLIT/{{real,fake}}"
+        warnings.warn(f"{home}: {left_out}: {folders}", stacklevel=4)
+    return table[known].astype({"label": int}).reset_index(drop=True)
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """A CSV file, or a folder's manifest.csv, with columns path (relative to the file), label, often split and others.
 
-    Without a column split, all clips are testing; rows with a split of another name are left out. Raises DataError for
-    a missing column, an unknown label, or a file that is not a CSV.
+    Columns may be separated by commas, semicolons, tabs or |. Without a column split, all clips are testing; rows with
+    a split of another name are left out with one warning that counts them. Raises DataError for a missing column, an
+    unknown label, splits that are all unknown or in a column of another name, or a file that is not a CSV.
     """
     path = path if path.is_file() else path / "manifest.csv"
-    table = _csv(path, encoding="utf-8")
-    if missing := {"path", "label"} - set(table.columns):
-        raise DataError(f"{path}: no column {', '.join(sorted(missing))}; expected path, label (real or fake), split")
-    split = table.get("split", pd.Series("testing", table.index)).str.lower().map(SPLIT_NAMES)
-    manifest = _manifest(path, table, [str(path.parent / name) for name in table.path], split)
-    return manifest[split.notna()].reset_index(drop=True)
+    table = _read_table(path, ("path", "label"))
+    named = _splits(path, table)
+    known = named.str.lower().isin(SPLIT_NAMES)
+    if not known.all():
+        rows = f"{counted((~known).sum(), 'row')} with a split other than {', '.join(SPLITS)}: {tally(named[~known])}"
+        if not known.any():
+            raise DataError(f"{path}: nothing but {rows}; use these names")
+        warnings.warn(f"{path}: left out {rows}", stacklevel=4)
+    table, split = table[known].reset_index(drop=True), named[known].str.lower().map(SPLIT_NAMES)
+    paths = [os.path.join(path.parent, name) for name in table.path]
+    return _manifest(path, table, paths, [*split])
 
 
 def read_in_the_wild(home: Path) -> pd.DataFrame:
@@ -126,7 +178,7 @@ def read_in_the_wild(home: Path) -> pd.DataFrame:
 
     All clips are testing. The speaker of a fake is the person whom it imitates; systems are unknown.
     """
-    table = _csv(home / "meta.csv")
+    table = _read_table(home / "meta.csv", ("file", "speaker", "label"))
     paths = [os.path.join(home, name) for name in table.file]
     return _manifest(home / "meta.csv", table.drop(columns="file"), paths, "testing")
 
@@ -175,11 +227,60 @@ def _first(paths: list[Path]) -> Path:
     return next((path for path in paths if path.exists()), paths[0])
 
 
+def _name_folders(root: Path) -> str:
+    """The first folders one or two levels below `root`."""
+    folders = [folder for outer in folders_in(root) for folder in (folders_in(outer) or [outer])]
+    names = [folder.relative_to(root).as_posix() for folder in folders]
+    return f"folders {', '.join([*names[:SHOWN], '...'][: len(names)])}" if names else "no folders"
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether a folder is a link to one that holds it: following such links would never end."""
+    if not folder.is_symlink():
+        return False
+    target = os.path.realpath(folder)
+    return any(Path(os.path.realpath(place)).is_relative_to(target) for place in folder.parents)
+
+
+def _head(path: Path) -> tuple[str, list[str]]:
+    """What separates the columns of a table, and the names in its first line, in lower case."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        head = next(filter(str.strip, file), "")
+    separator = max(",;\t|", key=head.count)
+    return separator, [name.strip('" \n').lower() for name in head.split(separator)]
+
+
+def _read_table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
+    """A table with a header line; names of columns in lower case, no blanks around names and values."""
+    separator, _ = _head(path)
+    table = _csv(path, sep=separator, encoding="utf-8", skipinitialspace=True, index_col=False).fillna("")
+    table.columns = table.columns.str.strip().str.lower()
+    missing, twice = {*needed} - {*table}, {*table.columns[table.columns.duplicated()]}
+    if missing or twice:
+        wrong = f"{'no' if missing else 'more than one'} column {', '.join(sorted(missing or twice))}"
+        found = f"found {', '.join(table)}, separated by {separator!r}; expected {', '.join(needed)}, each once"
+        raise DataError(f"{path}: {wrong}; {found}")
+    return table.apply(lambda column: column.str.strip())
+
+
+def _splits(path: Path, table: pd.DataFrame) -> pd.Series:
+    """The column split, or testing for every row; DataError if a column of another name holds the splits."""
+    if "split" in table:
+        return table.split
+    for name, values in table.items():
+        if values.str.lower().isin(SPLIT_NAMES).mean() > 0.5:
+            raise DataError(f"{path}: no column split, but {name} looks like it: {tally(values)}; call it split")
+    if alike := sorted(SPLIT_LIKE & {*table}):
+        warnings.warn(f"{path}: no column split, so all rows are testing; {', '.join(alike)} is not used", stacklevel=5)
+    return pd.Series("testing", table.index)
+
+
 def _csv(path: Path, **options) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False, **options)
     except ValueError as error:  # pandas' own errors and wrong encodings
-        raise DataError(f"{path}: cannot be read as a table ({error}); fetch or write it again") from error
+        cure = "fetch it again, or save it as CSV in UTF-8"
+        raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); {cure}") from error
 
 
 def _read_protocols(home: Path, columns: str, splits, protocols: list[Path], clips: list[Path]) -> pd.DataFrame:
@@ -208,33 +309,55 @@ def _read_protocol(file: Path, columns: str, split: str, clips: Path) -> pd.Data
 def _manifest(file: Path, table: pd.DataFrame, paths: list[str], split) -> pd.DataFrame:
     """The five columns of every manifest, then the others of `table`; DataError for an unknown label."""
     labels = table.label.str.lower()
-    if unknown := sorted(set(labels) - set(LABEL_NAMES)):
-        raise DataError(f"{file}: labels {unknown[:5]} are unknown; use real and fake")
+    if not (known := labels.isin(LABEL_NAMES)).all():
+        cure = "use real and fake, or 0 = real and 1 = fake"
+        raise DataError(f"{file}: labels {tally(labels[~known])} are unknown; {cure}")
     columns = {"path": paths, "split": split, "label": labels.map(LABEL_NAMES)}
     columns |= {name: table.get(name, "") for name in ("system", "speaker")}
     return pd.DataFrame(columns).join(table.drop(columns=list(columns), errors="ignore"))
 
 
-def _drop_missing(manifest: pd.DataFrame, home: Path) -> pd.DataFrame:
-    """The rows whose file exists; each folder is listed once, which is faster than to look for each file."""
-    places = [os.path.split(path) for path in manifest.path]
-    folders = {folder for folder, _ in places}
-    listed = {folder: set(os.listdir(folder or ".")) for folder in folders if os.path.isdir(folder or ".")}
-    there = pd.Series([name in listed.get(folder, ()) for folder, name in places], manifest.index, dtype=bool)
-    gone = manifest.path[~there]
-    if gone.empty:
-        return manifest
-    if not there.any():
-        raise DataError(f"{home}: none of its {len(gone)} audio files is there, e.g. {gone.iloc[0]}; unpack them there")
-    named = ", ".join(gone[:5]) + (", ..." if len(gone) > 5 else "")
-    warnings.warn(f"{home}: {len(gone)} of {len(manifest)} audio files are missing: {named}", stacklevel=4)
-    return manifest[there].reset_index(drop=True)
+def _locate(manifest: pd.DataFrame, home: Path) -> pd.DataFrame:
+    """The rows whose file exists, each with the path of that file."""
+    listings = {}
+    paths = pd.Series([_find_file(path, listings) for path in manifest.path], manifest.index, dtype=object)
+    gone = manifest.path[paths == ""]
+    if len(gone) and len(gone) == len(manifest):
+        cure = "unpack them there; paths in a table are relative to its folder"
+        raise DataError(f"{home}: none of its {len(gone)} audio files is there, e.g. {gone.iloc[0]}; {cure}")
+    if len(gone):
+        named = ", ".join(gone[:5]) + (", ..." if len(gone) > 5 else "")
+        warnings.warn(f"{home}: {len(gone)} of {len(manifest)} audio files are missing: {named}", stacklevel=4)
+    return manifest.assign(path=paths)[paths != ""].reset_index(drop=True)
+
+
+def _find_file(path: str, listings: dict[str, dict[str, str]]) -> str:
+    """A path as its file is called here: with / for a backslash, or with another audio ending; "" if there is none.
+
+    Each folder is listed once, into `listings`, which is faster than to look for each file.
+    """
+    for place in dict.fromkeys((path, path.replace("\\", "/"))):
+        folder, name = os.path.split(place)
+        if folder not in listings:
+            listings[folder] = _names_in(folder or ".")
+        stem, ending = os.path.splitext(name)
+        others = f"{stem if ending.lower() in SUFFIXES else name}."
+        if found := listings[folder].get(name) or listings[folder].get(others):
+            return place[: len(place) - len(name)] + found
+    return ""
+
+
+def _names_in(folder: str) -> dict[str, str]:
+    """The files of a folder by their names, and audio files also by their names up to the dot."""
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    parts = {name: os.path.splitext(name) for name in names}
+    audio = {f"{stem}.": name for name, (stem, ending) in parts.items() if ending.lower() in SUFFIXES}
+    return audio | {name: name for name in names}
 
 
 def _is_in_the_wild(path: Path) -> bool:
     table = path / "meta.csv"
-    head = table.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0] if table.is_file() else ""
-    return {"file", "speaker", "label"} <= set(head.strip().split(","))
+    return table.is_file() and {"file", "speaker", "label"} <= {*_head(table)[1]}
 
 
 READERS = (  # the first that knows a folder reads it

@@ -66,24 +66,30 @@ def picture(draw: Callable, words: str) -> str:
 def _summary(scores: pd.DataFrame, threshold: float) -> evaluation.Summary:
     summary = evaluation.summarise(scores, threshold)
     if summary.empty:
-        raise ValueError("no split has clips of both classes, so there is no error rate; score real and fake clips")
+        found = "; ".join(f"{split}: {note}" for split, note in summary.attrs["notes"].items()) or "no clips"
+        raise ValueError(f"no split has clips of both classes ({found}); score real and fake clips")
     return summary
 
 
 def _tables(summary: evaluation.Summary, scores: pd.DataFrame, threshold: float) -> dict[str, pd.DataFrame]:
-    """Each split; confusion matrices; for the last split, wrong verdicts by system (fakes) and speaker (real clips)."""
+    """Each split; notes; confusion matrices; for the last split, wrong verdicts by system (fakes), speaker (real)."""
     matrices = evaluation.confusions(scores, threshold)
     truths = [f"{split}, {truth}" for split in matrices for truth in plots.NAMES]
     counts = pd.DataFrame(np.concatenate([*matrices.values()]), truths, ["called real", "called fake"])
     found = {f"Each split, at the threshold {threshold:.3f}": display.summary_table(summary)}
+    if notes := summary.attrs["notes"]:
+        found["Notes"] = pd.DataFrame({"note": notes})
     found["Confusion matrices"] = counts.astype(str)
     split, part = list(evaluation.parts_of(scores).items())[-1]
     for column, label, kind in (("system", 1, "fakes"), ("speaker", 0, "real clips")):
-        if column in part and (part[column][part.label == label] != "").any():
-            rows = evaluation.by_condition(part[part.label == label], threshold, column)
+        clips = part[part.label == label]
+        named = clips[column] != "" if column in clips else pd.Series(dtype=bool)
+        if named.any():
+            rows = evaluation.by_condition(clips, threshold, column)
             bounds = {"95 % interval": display.interval(rows.low, rows.high)}
             shares = display.formatted(rows, "{:.1%}", wrong="wrong verdicts").assign(**bounds)
-            found[f"{split.capitalize()}, {kind} by {column}"] = rows[["clips"]].astype(str).join(shares)
+            others = f" ({(~named).sum()} without a {column} are left out)" * (not named.all())
+            found[f"{split.capitalize()}, {kind} by {column}{others}"] = rows[["clips"]].astype(str).join(shares)
     return found
 
 

@@ -130,6 +130,29 @@ def test_duplicates_come_first_exact_before_near(toy):
     assert {found.duplicates.a[3], found.duplicates.b[3]} == {str(other), str(other.with_name("softer.wav"))}
 
 
+def test_copies_with_different_labels_come_first(toy):
+    one, other = sorted((toy / "training" / "real").glob("*.wav"))[:2]
+    shutil.copy(one, toy / "training" / "fake" / "copy.wav")
+    shutil.copy(other, toy / "training" / "real" / "copy.wav")
+    (toy / "training" / "real" / "empty.wav").touch()
+    verdicts = audit(toy).verdicts
+    first, second = sorted([str(one), str(toy / "training" / "fake" / "copy.wav")])
+    assert verdicts[0].startswith(
+        f"1 clip labelled both real and fake, such as {first} and {second}; keep the correct one"
+    )
+    assert verdicts[1].startswith("empty: 1 file")
+    assert verdicts[2].startswith("1 pair of exact duplicates within a split")
+
+
+def test_one_file_with_both_labels_is_refused(tmp_path):
+    rows = [f"{TOY}/testing/real/voice15-005.wav,{label}" for label in ("real", "fake")]
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,label", *rows]))
+    with pytest.raises(
+        DataError, match=r"1 file labelled both real and fake, such as .*voice15-005\.wav; keep one label"
+    ):
+        audit(tmp_path)
+
+
 def test_the_clean_fixture_has_no_trap():
     found = audit(TOY)
     assert found.verdicts == []
@@ -196,7 +219,9 @@ def test_few_training_clips_get_no_cue_verdict(toy):
     TRAPS["RMS level"](toy)
     for path in sorted((toy / "training" / "fake").glob("*.wav"))[9:]:
         path.unlink()
-    assert audit(toy).verdicts == []
+    found = audit(toy)
+    assert found.verdicts == []
+    assert "their sound was not judged: 20 real and 9 fake training clips are too few (10 of each" in str(found)
 
 
 def test_verdicts_carry_figure_and_cure(toy):

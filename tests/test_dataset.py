@@ -36,7 +36,8 @@ def test_a_csv_with_systems_and_speakers(tiny_root, tmp_path):
     rows = [f"{p.relative_to(tiny_root)},{p.parts[-3]},{p.parts[-2]},s,v" for p in tiny_root.rglob("*.wav")]
     rows.append("elsewhere.wav,real_only,real,s,v")
     (tiny_root / "list.csv").write_text("path,split,label,system,speaker\n" + "\n".join(rows))
-    manifest = scan(tiny_root / "list.csv")
+    with pytest.warns(UserWarning, match=r"left out 1 row with a split other than .*: real_only \(1\)"):
+        manifest = scan(tiny_root / "list.csv")
     (tiny_root / "list.csv").unlink()
     assert counts(manifest) == COUNTS
     assert set(manifest.system) == {"s"}
@@ -52,7 +53,11 @@ def test_what_is_missing_is_named(tiny_root, tmp_path):
     with pytest.raises(DataError, match="no usable fake clip for validation"):
         scan(tmp_path / "a")
     (tmp_path / "a" / "training" / "real").rename(tmp_path / "a" / "training" / "human")
-    with pytest.raises(DataError, match=r"no usable real clip for training; found testing/fake, .* training/human"):
+    named = r"training/fake \(12\).*; found folders testing/fake, .* training/human"
+    with (
+        pytest.warns(UserWarning, match=r"left out 12 audio files .*: training/human \(12\)"),
+        pytest.raises(DataError, match=f"no usable real clip for training; found clips: {named}"),
+    ):
         scan(tmp_path / "a")
 
 

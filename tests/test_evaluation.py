@@ -7,7 +7,7 @@ from dfa_utils import evaluation
 from dfa_utils.audio import AudioError
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model
-from dfa_utils.report import paragraph, tables
+from dfa_utils.report import as_html, paragraph, tables
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,40 @@ def test_splits_with_one_class_are_left_out(scores):
     some = scores[(scores.split == "testing") | (scores.label == 1)]
     assert list(evaluation.summarise(some, 0.5).index) == ["testing"]
     assert list(evaluation.confusions(some, 0.5)) == ["testing"]
+
+
+@pytest.mark.parametrize(("label", "missing", "other"), [(0, "fake", "real"), (1, "real", "fake")])
+def test_a_split_of_one_class_is_named(scores, label, missing, other):
+    some = scores[(scores.split != "testing") | (scores.label == label)]
+    note = f"no figures: 0 {missing} clips, 50 {other}"
+    summary = evaluation.summarise(some, 0.5)
+    assert summary.attrs["notes"]["testing"] == note
+    assert f"testing: {note}." in summary._repr_html_()
+    assert note in tables(some, 0.5)["Notes"].to_string()
+    assert note in as_html(some.assign(path=""), 0.5)
+    with pytest.raises(ValueError, match=rf"no split has clips of both classes \(testing: {note}\)"):
+        tables(some[some.split == "testing"], 0.5)
+
+
+def test_a_split_of_another_name_is_named(scores):
+    notes = evaluation.find_notes(scores.replace({"split": {"training": "trainning"}}))
+    assert notes["trainning"] == "no figures for its 100 clips: its name is none of training, validation, testing"
+
+
+def test_an_eer_above_one_half_says_that_labels_may_be_reversed(scores):
+    turned = scores[scores.split == "validation"].assign(label=lambda table: 1 - table.label)
+    note = evaluation.find_notes(turned)["validation"]
+    assert "above 50 %: the labels or scores may point the other way" in note
+    assert f"{evaluation.summarise(turned, 0.5).eer['validation']:.1%}" in note
+    assert evaluation.find_notes(scores[scores.split != "testing"]) == {}
+    assert "Notes" not in tables(scores[scores.split != "testing"], 0.5)
+
+
+def test_evaluate_warns_of_what_it_leaves_out(tiny_manifest, tiny_config):
+    some = tiny_manifest[(tiny_manifest.split != "testing") | (tiny_manifest.label == 1)]
+    with pytest.warns(UserWarning, match="testing: no figures: 0 real clips, 6 fake"):
+        table = evaluation.evaluate(Detector(build_model(config=tiny_config), {}), some)
+    assert list(table.index) == ["training", "validation"]
 
 
 def test_clips_of_one_speaker_make_the_interval_wider():
@@ -148,6 +182,11 @@ def test_tables_hold_every_count_and_condition(scores):
     assert found["Confusion matrices"].to_numpy().tolist() == counts.astype(str).tolist()
     wrong = (named.score < 0.5)[(named.split == "testing") & (named.label == 1)].mean()
     assert found["Testing, fakes by system"].loc["vocoder"].tolist()[:2] == ["50", f"{wrong:.1%}"]
+
+
+def test_clips_without_a_system_are_counted(scores):
+    some = scores.assign(system=np.where((scores.label == 1) & (scores.index % 2 == 0), "vocoder", ""))
+    assert [*tables(some, 0.5)][-1] == "Testing, fakes by system (25 without a system are left out)"
 
 
 def test_the_paragraph_says_what_was_tested_and_how_sure_it_is(scores):

@@ -1,7 +1,9 @@
 """Miniature copies of the published layouts: their rows are read, missing parts are named."""
 
 import os
+import re
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -237,7 +239,7 @@ def test_missing_protocols_are_named(tmp_path, clip):
         ("LA_0079 LA_E_1 - bonafide", "4 columns, not 5 .*fetch it again"),
         ("LA_0079 LA_E_1 - - maybe", "maybe.* unknown"),
         ("", "cannot be read as a table"),
-        ("LA_0079 LA_E_1 - - bonafide\nLA_0079 LA_E_2 -", r"labels \[''\] are unknown"),
+        ("LA_0079 LA_E_1 - - bonafide\nLA_0079 LA_E_2 -", r"labels none \(1\) are unknown"),
     ],
 )
 def test_a_protocol_of_another_kind_is_refused(tmp_path, clip, line, error):
@@ -294,6 +296,7 @@ def test_a_large_set_is_listed_by_folder_and_not_by_file(tmp_path, monkeypatch):
     assert len(looked) < 30
 
 
+@pytest.mark.filterwarnings("ignore:.*passed over 2 files")
 def test_folders_are_walked_in_order_without_hidden_files(tmp_path):
     for name in ("b/2.wav", "b/10.WAV", "a.wav", "a/x.flac", ".hidden/y.wav", "b/.z.wav", "notes.txt", "folder.wav/c"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -304,10 +307,45 @@ def test_folders_are_walked_in_order_without_hidden_files(tmp_path):
     assert [str(path) for path in expand(["missing.wav", "n" * 300])] == ["missing.wav", "n" * 300]
 
 
-@pytest.mark.parametrize("suffix", ["caf", "amr", "3gp", "mov"])
-def test_a_format_that_is_read_when_named_is_also_found_in_a_folder(tmp_path, suffix):
-    (tmp_path / f"a.{suffix}").touch()
-    assert find_audio(tmp_path) == [tmp_path / f"a.{suffix}"]
+READ_BY_LIBSNDFILE_OR_FFMPEG = """wav wave flac mp3 mp2 ogg oga opus spx m4a m4b aac ac3 webm weba mp4 mkv mka mov avi
+3gp amr caf aif aiff aifc au snd w64 rf64 wv wma asf ts mpg mpeg flv voc"""
+
+
+@pytest.mark.parametrize("ending", READ_BY_LIBSNDFILE_OR_FFMPEG.split())
+def test_whatever_is_read_when_named_is_also_found_in_folders(tmp_path, ending):
+    names = [f"a.{ending}", f"b.{ending.upper()}", f"c.{ending.title()}"]
+    for name in names:
+        (tmp_path / name).touch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [path.name for path in find_audio(tmp_path)] == names
+
+
+def test_files_with_other_endings_are_counted_in_one_line(tmp_path, clip):
+    clip(tmp_path / "a.wav")
+    for name in ("in/a.txt", "in/deeper/b.TXT", "README", ".hidden.txt", "in/c.pdf"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.warns(UserWarning, match="passed over") as caught:
+        assert list(expand([tmp_path])) == [tmp_path / "a.wav"]
+    endings = r"\.txt \(2\), (none \(1\), \.pdf|\.pdf \(1\), none) \(1\)"
+    assert len(caught) == 1
+    assert re.fullmatch(f"{tmp_path}: passed over 4 files without an audio ending: {endings}", str(caught[0].message))
+
+
+def test_files_of_a_data_set_that_are_not_taken_are_counted_in_one_line_each(tmp_path, clip):
+    for_layout(tmp_path, clip)
+    for name in ("training/real/notes.txt", "LICENSE.txt"):
+        (tmp_path / name).touch()
+    for name in ("training/human/1.wav", "training/human/deep/2.wav", "holdout/real/3.wav", "testing/4.wav"):
+        clip(tmp_path / name)
+    with pytest.warns(UserWarning, match="left out|passed over") as caught:
+        assert len(layouts.read(tmp_path)) == 6
+    passed, left = sorted((str(warning.message) for warning in caught), reverse=True)
+    assert passed == f"{tmp_path}: passed over 2 files without an audio ending: .txt (2)"
+    assert f"{tmp_path}: left out 4 audio files outside the folders SPLIT/{{real,fake}}: training/human (2), " in left
+    assert "holdout/real (1)" in left
+    assert "testing/4.wav (1)" in left
 
 
 def test_a_folder_that_cannot_be_read_stands_for_itself(tmp_path, clip, monkeypatch):
@@ -324,10 +362,174 @@ def test_a_folder_that_cannot_be_read_stands_for_itself(tmp_path, clip, monkeypa
     assert list(expand([tmp_path / "b"])) == [tmp_path / "b"]
 
 
-def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path, clip):
+def test_links_are_followed_without_loops(tmp_path, clip):
     clip(tmp_path / "real" / "a.wav")
-    os.symlink(tmp_path / "real" / "a.wav", tmp_path / "real" / "b.wav")
-    os.symlink(tmp_path / "real", tmp_path / "real" / "c.wav")
-    os.symlink(tmp_path / "real", tmp_path / "real" / "loop")
-    os.symlink(tmp_path / "real" / "d.wav", tmp_path / "real" / "d.wav")
-    assert [path.name for path in find_audio(tmp_path)] == ["a.wav", "b.wav", "d.wav"]
+    clip(tmp_path / "elsewhere" / "e.wav")
+    places = {"b.wav": "real/a.wav", "c.wav": "real", "loop": "real", "d.wav": "real/d.wav", "up": ""}
+    for name, place in (places | {"f": "elsewhere", "g.wav": "elsewhere"}).items():
+        os.symlink(tmp_path / place, tmp_path / "real" / name)
+    os.symlink(tmp_path / "real", tmp_path / "elsewhere" / "back")
+    found = [path.relative_to(tmp_path / "real").as_posix() for path in find_audio(tmp_path / "real")]
+    assert found == ["a.wav", "b.wav", "d.wav", "f/e.wav", "g.wav/e.wav"]
+    os.symlink(tmp_path / "real", tmp_path / "to real")
+    assert len(find_audio(tmp_path / "to real")) == 5
+
+
+@pytest.mark.parametrize("place", ["training/real", "training/real/speaker1", "training", "mine"])
+def test_a_data_set_may_be_made_of_links(tmp_path, clip, place):
+    for_layout(tmp_path / "mine", clip)
+    clip(tmp_path / "mine" / "training" / "real" / "speaker1" / "a.wav")
+    home = tmp_path if place == "mine" else tmp_path / "mine"
+    (home / place).rename(tmp_path / "moved")
+    os.symlink(tmp_path / "moved", home / place)
+    os.symlink(tmp_path, tmp_path / "loop")
+    assert len(scan(home / "mine" if place == "mine" else home)) == 7
+
+
+def test_a_loop_of_links_is_not_another_data_set(tmp_path, clip):
+    for_layout(tmp_path / "for-norm", clip)
+    os.symlink(tmp_path, tmp_path / "a loop")
+    assert len(scan(tmp_path)) == 6
+
+
+ROWS = [("clips/0.wav", "real"), ("clips/1.wav", "fake")]
+
+
+def table_of(root, clip, *lines):
+    """A table of two clips; the lines may name them as {0} and {1}."""
+    for path, _ in ROWS:
+        clip(root / path)
+    write(root / "mine.csv", *lines)
+    return root / "mine.csv"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("path;label;split", "clips/0.wav;real;test", "clips/1.wav;fake;test"),
+        ("path\tlabel\tsplit", "clips/0.wav\treal\ttest", "clips/1.wav\tfake\ttest"),
+        ("path|label|split", "clips/0.wav|real|test", "clips/1.wav|fake|test"),
+        ("", '"path";"label"', '"clips/0.wav";"real"', '"clips/1.wav";"fake"'),
+        (" Path , LABEL,Split ", " clips/0.wav , real , Testing ", "clips/1.wav,FAKE, test"),
+        ('"path", "label", "split"', '"clips/0.wav", "real", "testing "', '"clips/1.wav" ,"fake" ,"test"'),
+        ("\ufeffpath,label", "clips/0.wav,0.0", "clips/1.wav,1.0"),
+        ("path,label", "clips/0.wav,0", "clips/1.wav,1"),
+        ("path,label", "clips\\0.wav,real", ".\\clips\\1.wav,fake"),
+        ("path,label", "clips/0.flac,bona fide", "clips/1.FLAC,spoof"),
+        ("path,label", "clips/0,genuine", "clips\\1.mp3,deepfake"),
+        ("path,label,split", "clips/0.wav,real,evaluation", "clips/1.wav,fake,eval"),
+        ("path,label,split,note", "clips/0.wav,real,test", "clips/1.wav,fake,test"),
+        ("path,label", "clips/0.wav,real,", "clips/1.wav,fake,"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pandas.errors.ParserWarning")
+def test_tables_are_read_however_they_are_written(tmp_path, clip, lines):
+    manifest = scan(table_of(tmp_path, clip, *lines), splits=("testing",))
+    assert [(os.path.normpath(path), label) for path, label in zip(manifest.path, manifest.label, strict=True)] == [
+        (str(tmp_path / "clips" / f"{number}.wav"), number) for number in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize("name", ["dev", " Development ", "VAL", "valid", "devel", "validation "])
+def test_other_names_of_splits_are_known(tmp_path, clip, name):
+    table = table_of(tmp_path, clip, "path,label,split", f"clips/0.wav,real,{name}", f"clips/1.wav,fake,{name}")
+    assert set(scan(table, splits=("validation",)).split) == {"validation"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (("file:label", "a:real"), "no column label, path.*found file:label, separated by ','; expected path, label"),
+        (("Path;Klasse", "a;real"), "no column label; found path, klasse, separated by ';'"),
+        (("path,Path,label", "a,b,real"), "more than one column path; found path, path, label"),
+        (
+            ("path,label", "a,true", "b,true", "c,2"),
+            r"labels true \(2\), 2 \(1\) are unknown; use real and fake, or 0 = r",
+        ),
+        (("path,label", "a,real", "b"), r"labels none \(1\) are unknown"),
+        (
+            ("path,label,set", "a,real,train", "b,fake,test"),
+            r"no column split, but set looks like it: train \(1\), test",
+        ),
+        (
+            ("path,label,what", "a,real,dev", "b,fake,x", "c,fake,dev"),
+            r"no column split, but what looks like it: dev \(2\)",
+        ),
+        (("path,label,split", "a,real,one", "b,fake,one"), r"nothing but 2 rows with a split other than .*: one \(2\)"),
+        (("path,label", "a.wav,real"), "none of its 1 audio files is there.*relative to its folder"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_with_what_was_found(tmp_path, clip, lines, message):
+    with pytest.raises(DataError, match=rf"mine\.csv: {message}"):
+        scan(table_of(tmp_path, clip, *lines), splits=None)
+
+
+def test_rows_of_unknown_splits_are_counted(tmp_path, clip):
+    rows = [f"{path},{label},{split}" for path, label in ROWS for split in ("test", "trainning", "trainning ", "")]
+    table = table_of(tmp_path, clip, "path,label,split", *rows)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        assert len(scan(table, splits=None)) == 2
+    assert [str(warning.message).removeprefix(f"{table}: ") for warning in caught] == [
+        "left out 6 rows with a split other than training, validation, testing: trainning (4), none (2)"
+    ]
+    assert caught[0].filename == __file__
+
+
+def test_a_column_that_may_be_the_split_is_named(tmp_path, clip):
+    table = table_of(tmp_path, clip, "path,label,fold", "clips/0.wav,real,1", "clips/1.wav,fake,2")
+    with pytest.warns(UserWarning, match="no column split, so all rows are testing; fold is not used"):
+        assert set(scan(table, splits=None).split) == {"testing"}
+
+
+@pytest.mark.parametrize("again", ["clips/0.wav", "./clips//0.wav", "clips\\0.wav", "clips/0.flac"])
+def test_a_file_with_both_labels_is_an_error(tmp_path, clip, again):
+    lines = ["path,label", *(",".join(row) for row in ROWS), f"{again},spoof"]
+    with pytest.raises(DataError, match=r"1 file labelled both real and fake, such as .*clips/0\.wav; keep one label"):
+        scan(table_of(tmp_path, clip, *lines), splits=None)
+
+
+@pytest.mark.parametrize(
+    ("head", "row"),
+    [
+        ("file;speaker;label", "{}.wav;A;{}"),
+        ('"file","speaker","label"', '"{}.wav","A","{}"'),
+        ("file, speaker, label", "{}.wav, A, {}"),
+        ("File\tSpeaker\tLabel", "{}.wav\tA\t{} "),
+    ],
+)
+def test_in_the_wild_however_its_table_is_written(tmp_path, clip, head, row):
+    home = in_the_wild(tmp_path / "release_in_the_wild", clip)
+    write(home / "meta.csv", head, row.format(0, "spoof"), row.format(1, "bona-fide"))
+    assert facts(scan(tmp_path, splits=None)) == {"0": ("testing", 1, "", "A"), "1": ("testing", 0, "", "A")}
+
+
+@pytest.mark.parametrize("ending", [".wav", ".FLAC"])
+def test_clips_with_another_ending_than_the_protocol_says(tmp_path, clip, ending):
+    for path in list(asvspoof2019(tmp_path, clip).rglob("*.flac")):
+        clip(path.with_suffix(".wav"))
+        path.with_suffix(".wav").rename(path.with_suffix(ending))
+        path.unlink()
+    manifest = scan(tmp_path)
+    assert len(manifest) == 6
+    assert manifest.path.str.endswith(ending).all()
+
+
+def test_a_clip_keeps_its_own_ending_where_there_are_several(tmp_path, clip):
+    for ending in (".wav", ".flac"):
+        clip(tmp_path / f"a{ending}")
+    (tmp_path / "b").mkdir()
+    write(tmp_path / "t.csv", "path,label", "a.flac,real", "a.wav,fake", "b.wav,fake")
+    with pytest.warns(UserWarning, match=r"1 of 3 audio files are missing: .*b\.wav"):
+        manifest = layouts.read(tmp_path / "t.csv")
+    assert [os.path.basename(path) for path in manifest.path] == ["a.flac", "a.wav"]
+
+
+def test_errors_say_what_is_there(tmp_path, clip):
+    for_layout(tmp_path / "one" / "two" / "three" / "four", clip)
+    with pytest.raises(DataError, match=r"in it or up to 3 folders below \(found folders one/two\)"):
+        scan(tmp_path)
+    table = table_of(tmp_path, clip, "path,label,split", "clips/0.wav,real,train", "clips/1.wav,fake,test")
+    with pytest.raises(
+        DataError, match=r"both classes; found clips: training/real \(1\), testing/fake \(1\); found no fold"
+    ):
+        scan(table, splits=None)
