@@ -7,6 +7,7 @@ they are first used, and each command imports the rest itself.
 import json
 import os
 import sys
+import warnings
 from dataclasses import asdict, replace
 from typing import Annotated
 
@@ -237,13 +238,13 @@ def _say_result(path: str, result, detector: str, as_json: bool) -> None:
 
 def _say_evaluation(scores, threshold: float, as_json: bool) -> None:
     """Print the tables of an evaluation, or its figures as JSON."""
-    from dfa_utils.evaluation import confusions, summarise
+    from dfa_utils.evaluation import confusions, find_notes, summarise
     from dfa_utils.report import tables
 
     if as_json:
         figures = summarise(scores, threshold).assign(confusion=confusions(scores, threshold))
         splits = figures.astype(object).where(figures.notna(), None).to_dict("index")
-        _say({"threshold": threshold, "splits": splits})
+        _say({"threshold": threshold, "splits": splits, "notes": find_notes(scores)})
     else:
         found = {title: table.rename_axis(None) for title, table in tables(scores, threshold).items()}
         _say("\n\n".join(f"{title}\n{table.to_string()}" for title, table in found.items()))
@@ -260,6 +261,7 @@ def _plain(value):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit status."""
+    warnings.formatwarning = lambda message, *rest: f"note: {message}\n"  # one line, without the place in the code
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold letters that the terminal lacks
     try:

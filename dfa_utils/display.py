@@ -139,7 +139,8 @@ def formatted(frame: pd.DataFrame, pattern: str, **names: str) -> pd.DataFrame:
 
 def interval(low: pd.Series, high: pd.Series) -> pd.Series:
     """Two columns of shares as one of text: [9.1%, 15.8%]."""
-    return "[" + low.map("{:.1%}".format) + ", " + high.map("{:.1%}".format) + "]"
+    text = "[" + low.map("{:.1%}".format) + ", " + high.map("{:.1%}".format) + "]"
+    return text.where(low.notna(), "unknown")
 
 
 def summary_table(summary: pd.DataFrame) -> pd.DataFrame:
@@ -161,7 +162,7 @@ def summary_html(summary: pd.DataFrame, threshold: float) -> str:
 def findings_html(findings) -> str:
     """`auditing.Findings` as HTML: what to fix, in words, most important first, and the tables behind it."""
     verdicts = findings.verdicts
-    found = f"{len(verdicts)} to fix, the most important first:" if verdicts else "No trap found."
+    found = f"{len(verdicts)} to fix, the most important first:" if verdicts else findings.nothing_found
     words = paragraph(f"{len(findings.clips):,} clips. {found}")
     listed = "".join(f"<li>{escape(verdict)}</li>" for verdict in verdicts)
     tables = (heading(title) + table(frame) for title, frame in findings.tables().items())
