@@ -4,10 +4,12 @@ Torch takes more than a second to import, and `--help` answers without it: the n
 they are first used, and each command imports the rest itself.
 """
 
+import io
 import json
 import os
 import sys
 from dataclasses import asdict, replace
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -31,6 +33,7 @@ DATA = "a folder with training, validation, testing, each with real and fake; or
 
 Data = Annotated[str, typer.Option(metavar="ROOT", help=DATA)]
 Root = Annotated[str, typer.Argument(metavar="ROOT", help=DATA)]
+FILES = "audio files, or folders of them; - is standard input"
 RUN = "a run, a folder of runs (its newest), or a file (default: the released detector)"
 Checkpoint = Annotated[str | None, typer.Option(metavar="RUN", help=RUN)]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")]
@@ -69,7 +72,7 @@ def _command(example: str):
 
 @_command("predict recordings/ --out scores.csv --resume")
 def predict(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="audio files, or folders of them")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help=FILES)],
     checkpoint: Checkpoint = None,
     device: Device = None,
     out: Annotated[str | None, typer.Option(metavar="CSV", help="write one row per file, with score or error")] = None,
@@ -88,8 +91,10 @@ def predict(
         raise ValueError("--resume continues a CSV: name it with --out")
     detector, failed = dfa.Detector.load(checkpoint, usable_device(device)), 0
     table = ScoreTable(out, detector.fingerprint, resume) if out and is_main_process() else None
-    paths = (path for path in expand(paths) if table is None or path not in table)
-    results = share_between_processes(detector.predict_files, paths)
+    piped = [_standard_input()] if "-" in paths and is_main_process() else []
+    files = expand(path for path in paths if path != "-")
+    files = chain(piped, (path for path in files if table is None or path not in table))
+    results = share_between_processes(detector.predict_files, files)
     for path, result in progress_bar(results, disable=not sys.stderr.isatty()):
         failed += isinstance(result, dfa.AudioError)
         if table:
@@ -208,6 +213,15 @@ def _scan(root: str, **options):
     """The data set; the first process on a machine checks it, so that the others find its clips decoded."""
     with this_process().local_main_process_first():
         return dfa.scan(root, **options)
+
+
+def _standard_input() -> io.BytesIO:
+    """The file on standard input, as a whole, for a pipe cannot be read twice."""
+    if sys.stdin.isatty():
+        raise ValueError("- means standard input, but no file comes in there; write predict - < FILE, or a file's name")
+    file = io.BytesIO(sys.stdin.buffer.read())
+    file.name = "<stdin>"
+    return file
 
 
 def _say(content) -> None:
