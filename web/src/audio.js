@@ -61,7 +61,7 @@ async function openMp3(file) {
   if (!mp3) return null;
   const seconds = await toldDuration(file);
   if (!Number.isFinite(seconds)) return null;
-  return { rate, frames: Math.ceil(seconds * rate), blocks: () => mp3Blocks(file, BLOCK_SECONDS * rate) };
+  return { rate, frames: Math.ceil(seconds * rate), blocks: () => mp3Blocks(file, BLOCK_SECONDS * rate, rate) };
 }
 
 async function openAny(file) {
