@@ -10,6 +10,7 @@ import os
 import sys
 from dataclasses import asdict, replace
 from itertools import chain
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -91,9 +92,9 @@ def predict(
         raise ValueError("--resume continues a CSV: name it with --out")
     detector, failed = dfa.Detector.load(checkpoint, usable_device(device)), 0
     table = ScoreTable(out, detector.fingerprint, resume) if out and is_main_process() else None
-    piped = [_standard_input()] if "-" in paths and is_main_process() else []
-    files = expand(path for path in paths if path != "-")
-    files = chain(piped, (path for path in files if table is None or path not in table))
+    pipes = [path for path in paths if path == "-" or Path(path).is_fifo()]
+    files = (path for path in expand(path for path in paths if path not in pipes) if table is None or path not in table)
+    files = chain(map(_read_pipe, pipes if is_main_process() else []), files)
     results = share_between_processes(detector.predict_files, files)
     for path, result in progress_bar(results, disable=not sys.stderr.isatty()):
         failed += isinstance(result, dfa.AudioError)
@@ -215,12 +216,12 @@ def _scan(root: str, **options):
         return dfa.scan(root, **options)
 
 
-def _standard_input() -> io.BytesIO:
-    """The file on standard input, as a whole, for a pipe cannot be read twice."""
-    if sys.stdin.isatty():
-        raise ValueError("- means standard input, but no file comes in there; write predict - < FILE, or a file's name")
-    file = io.BytesIO(sys.stdin.buffer.read())
-    file.name = "<stdin>"
+def _read_pipe(path: str) -> io.BytesIO:
+    """The file that comes through a pipe, or for "-" on standard input, as a whole, since it cannot be read twice."""
+    if path == "-" and sys.stdin.isatty():
+        raise ValueError("- is standard input, but no file is sent there; write predict - < FILE, or name the file")
+    file = io.BytesIO(sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes())
+    file.name = "<stdin>" if path == "-" else path
     return file
 
 

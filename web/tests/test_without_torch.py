@@ -151,7 +151,7 @@ def test_what_libsndfile_reads_in_part_is_refused_and_tags_are_no_part(detector,
     soundfile.write(tmp_path / f"one.{end}", voices(2), RATE)
     one, tags = (tmp_path / f"one.{end}").read_bytes(), b"APETAGEX" + bytes(range(256)) * 9 + b"TAG" + bytes(125)
     (tmp_path / f"two.{end}").write_bytes(2 * one)
-    with pytest.raises(ValueError, match="only its first part; convert it to wav: ffmpeg -i FILE OUT.wav"):
+    with pytest.raises(ValueError, match=r"only its first part; convert it to wav: ffmpeg -i FILE OUT\.wav"):
         detector.predict(tmp_path / f"two.{end}")
     if end != "ogg":  # which ends with its last page
         (tmp_path / f"tagged.{end}").write_bytes(one + tags)
