@@ -230,7 +230,11 @@ def _open(file) -> tuple[str, "str | io.IOBase"]:
         raise AudioError(f"{name}: opened as text; open it in binary mode: open(path, 'rb')")
     if not _is_file(file):
         raise AudioError(f"{type(file).__name__} is not a file; give paths, open files, or the bytes of files")
-    return name, io.BytesIO(file) if isinstance(file, BYTES) else file
+    if isinstance(file, BYTES):
+        return name, io.BytesIO(file)
+    if getattr(file, "seekable", bool)():
+        file.seek(0)  # who wrote or read it before may have left it at its end
+    return name, file
 
 
 def _samples_and_rate(source, sample_rate: float) -> tuple[np.ndarray, float]:

@@ -229,9 +229,8 @@ def test_a_file_is_taken_open_or_as_its_bytes(detector, clips):
     named.name = "upload.wav"
     with path.open("rb") as file:
         sources = {str(path): file, "upload.wav": named}
-        assert {name: found.score for name, found in detector.predict_files(sources.values())} == dict.fromkeys(
-            sources, expected
-        )
+        found = detector.predict_files(sources.values())
+        assert {name: result.score for name, result in found} == dict.fromkeys(sources, expected)
     for source in (io.BytesIO(content), content, bytearray(content), memoryview(content)):
         for [(name, found)] in (detector.predict_files(source), detector.predict_files([source])):
             assert (name, found.score) == ("file", expected)

@@ -27,7 +27,8 @@ FORMAT = 1  # of the metadata; an exported detector of a newer format is refused
 LONGEST_WINDOW = 2**21  # samples; longer windows would exhaust memory
 LONGEST_SECONDS, MOST_SAMPLES = 7_200, 2**28  # of a recording, which is read as a whole; at its own sample rate
 PIECE_SECONDS = 120  # a longer recording is searched for sounds piece by piece
-LONGEST_TAG = 1_000  # bytes after the last frame of MP3 or FLAC that need not be sound
+LONGEST_TAG = 1_000  # bytes after the last frame of MP3 that need not be sound
+BEGINNINGS = {"OGG": rb"OggS\0\2", "FLAC": rb'fLaC[\0\x80]\0\0"'}  # of a recording, by format
 RUN, CONSTANT = 128, 3 / 32768  # digital silence: at least RUN samples that differ by less than CONSTANT
 
 # label: "real", "fake" or "uncertain"; score: P(fake) in [0, 1], higher = more likely fake; reason: why the label is
@@ -121,10 +122,10 @@ def refuse_partly_read(handle, kind: str) -> None:
 
     It guesses the length of some MP3, and it reads only the first of several files that were joined.
     """
-    rest = handle.read() if kind in ("MP3", "FLAC") else b""
+    rest = handle.read().split(b"APETAGEX")[0].rstrip(b"\0") if kind == "MP3" else b""
     handle.seek(0)
-    parts = sum(1 for _ in re.finditer(rb"OggS\0[\2\6]", handle.read())) if kind == "OGG" else 1
-    if parts > 1 or len(rest.split(b"APETAGEX")[0].rstrip(b"\0")) > LONGEST_TAG:
+    parts = re.findall(BEGINNINGS[kind], handle.read()) if kind in BEGINNINGS else []
+    if len(parts) > 1 or len(rest) > LONGEST_TAG:
         raise ValueError("libsndfile reads only its first part; convert it to wav: ffmpeg -i FILE OUT.wav")
 
 

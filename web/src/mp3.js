@@ -1,5 +1,6 @@
 // Decodes MP3 part by part with mpg123, which is what Python's libsndfile does. Browsers round MP3 to 16 bits.
 
+import { findBeginnings } from "./rates.js";
 import { Resampler, concatenate } from "./resample.js";
 
 const PART = 65_536; // bytes that are read at once
@@ -8,23 +9,30 @@ const STEP = 1_024; // bytes that are decoded at once: all that is decoded then 
 /**
  * The samples of an MP3 File at `rate` Hz in blocks of `size` samples, each a Float32Array a channel.
  *
- * Files that were joined may have several rates; each part is resampled from its own. No blocks where it is no MP3.
+ * Files that were joined are decoded one by one, each at its own sample rate. No blocks where it is no MP3.
  */
 export async function* mp3Blocks(file, size, rate) {
-  const decoder = await makeDecoder();
-  const joined = new Joined(rate);
+  const [decoder, joined, begin] = [await makeDecoder(), new Joined(rate), await findBeginnings(file)];
   try {
-    for (let at = 0; at < file.size; at += PART) {
-      const bytes = new Uint8Array(await file.slice(at, at + PART).arrayBuffer());
-      for (let i = 0; i < bytes.length; i += STEP) joined.push(decoder.decode(bytes.subarray(i, i + STEP)));
-      for (let block; (block = joined.take(size)); ) yield block;
+    for (const [i, start] of begin.entries()) {
+      if (i) await decoder.reset();
+      for await (const bytes of partsOf(file.slice(start, begin[i + 1]))) {
+        joined.push(decoder.decode(bytes));
+        for (let block; (block = joined.take(size)); ) yield block;
+      }
     }
   } finally {
     decoder.free();
   }
   joined.end();
-  for (let block; (block = joined.take(size)); ) yield block;
-  if (joined.length) yield joined.take(joined.length);
+  while (joined.length) yield joined.take(Math.min(size, joined.length));
+}
+
+async function* partsOf(file) {
+  for (let at = 0; at < file.size; at += PART) {
+    const bytes = new Uint8Array(await file.slice(at, at + PART).arrayBuffer());
+    for (let i = 0; i < bytes.length; i += STEP) yield bytes.subarray(i, i + STEP);
+  }
 }
 
 /** What was decoded, of any sample rates, as samples at one `rate`, two channels. */

@@ -8,9 +8,10 @@ const LAYER2 = [32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384];
 const LAYER3 = [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
 const LOW1 = [32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256]; // of low sample rates (MPEG 2)
 const LOW = [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];
+const TOLD_AT = [36, 21, 13]; // bytes into an MP3 frame where its length may be told, by version and channels
 const AAC_RATES = [96, 88.2, 64, 48, 44.1, 32, 24, 22.05, 16, 12, 11.025, 8, 7.35].map((khz) => khz * 1000);
 
-/** { rate in Hz, mp3: whether it looks like one } of a FLAC, Ogg, MP3 or AAC File; 48,000 Hz for any other. */
+/** { rate in Hz } of a FLAC, Ogg, MP3 or AAC File, of the last two also { mp3, start in bytes }; 48,000 Hz otherwise. */
 export async function sniff(file) {
   const start = await sizeOfTag(file);
   const bytes = new Uint8Array(await file.slice(start, start + HEAD).arrayBuffer());
@@ -18,7 +19,8 @@ export async function sniff(file) {
   if (name === "fLaC") return { rate: flacRate(bytes, 0) };
   if (name === "OggS") return { rate: oggRate(bytes) };
   if (text(bytes, 4, 4) === "ftyp" || name === "\x1aE\xdf\xa3") return { rate: FALLBACK }; // MP4, WebM
-  return findFrame(bytes) ?? { rate: FALLBACK };
+  const frame = findFrame(bytes);
+  return frame ? { ...frame, start: start + frame.start } : { rate: FALLBACK };
 }
 
 /** Bytes of an ID3v2 tag, which may stand before MP3, AAC, FLAC and WAV. */
@@ -45,9 +47,22 @@ function findFrame(bytes) {
     const frame = readFrame(bytes, at);
     if (!frame) continue;
     const next = readFrame(bytes, at + frame.length);
-    if (next?.rate === frame.rate && next.mp3 === frame.mp3) return frame;
+    if (next?.rate === frame.rate && next.mp3 === frame.mp3) return { ...frame, start: at };
   }
   return undefined;
+}
+
+/** Where recordings begin in an MP3 File, in bytes: at 0, and at each frame without sound that tells a length. */
+export async function findBeginnings(file) {
+  const found = new Set([0]);
+  for (let start = 0; start < file.size; start += HEAD - TOLD_AT[0] - 4) {
+    const bytes = new Uint8Array(await file.slice(start, start + HEAD).arrayBuffer());
+    for (let i = 0; i < bytes.length; i++) {
+      if (bytes[i] !== 0xff || !readFrame(bytes, i)?.mp3) continue;
+      if (TOLD_AT.some((at) => ["Xing", "Info"].includes(text(bytes, i + at, 4)))) found.add(start + i);
+    }
+  }
+  return [...found];
 }
 
 /** { rate in Hz, mp3, length in bytes } of the MP3 or AAC frame whose header begins at a byte, or undefined. */
