@@ -274,7 +274,7 @@ def _as_floats(samples) -> np.ndarray:
         middle = 128 if samples.dtype == np.uint8 else 0
         return (samples.astype(np.float32) - middle) / FULL_SCALE[samples.dtype.name]
     if not samples.size or not samples.ndim or not np.issubdtype(samples.dtype, np.floating):
-        what = f"got {kind} of {samples.dtype} {samples.shape}"
+        what = f"got {kind}" + (f" of {samples.dtype} {samples.shape}" if samples.ndim else "")
         wanted = "a file (path, open file, bytes) or samples [T], floats in [-1, 1] or integers of 8, 16 or 32 bits"
         raise AudioError(f"array: {what}, expected {wanted}; predict_files takes several files", "samples")
     return samples if samples.dtype.itemsize >= 4 else samples.astype(np.float32)

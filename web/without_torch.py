@@ -28,7 +28,7 @@ LONGEST_WINDOW = 2**21  # samples; longer windows would exhaust memory
 LONGEST_SECONDS, MOST_SAMPLES = 7_200, 2**28  # of a recording, which is read as a whole; at its own sample rate
 PIECE_SECONDS = 120  # a longer recording is searched for sounds piece by piece
 LONGEST_TAG = 1_000  # bytes after the last frame of MP3 that need not be sound
-BEGINNINGS = {"OGG": rb"OggS\0\2", "FLAC": rb'fLaC[\0\x80]\0\0"'}  # of a recording, by format
+BEGINNINGS = {"OGG": rb"OggS\0\x02", "FLAC": rb'fLaC[\0\x80]\0\0"'}  # of a recording, by format
 RUN, CONSTANT = 128, 3 / 32768  # digital silence: at least RUN samples that differ by less than CONSTANT
 
 # label: "real", "fake" or "uncertain"; score: P(fake) in [0, 1], higher = more likely fake; reason: why the label is

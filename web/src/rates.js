@@ -11,7 +11,7 @@ const LOW = [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];
 const TOLD_AT = [36, 21, 13]; // bytes into an MP3 frame where its length may be told, by version and channels
 const AAC_RATES = [96, 88.2, 64, 48, 44.1, 32, 24, 22.05, 16, 12, 11.025, 8, 7.35].map((khz) => khz * 1000);
 
-/** { rate in Hz } of a FLAC, Ogg, MP3 or AAC File, of the last two also { mp3, start in bytes }; 48,000 Hz otherwise. */
+/** { rate in Hz } of a FLAC, Ogg, MP3 or AAC File; 48,000 Hz of others. Of MP3 and AAC also { mp3, start in bytes }. */
 export async function sniff(file) {
   const start = await sizeOfTag(file);
   const bytes = new Uint8Array(await file.slice(start, start + HEAD).arrayBuffer());
