@@ -4,11 +4,14 @@ Torch takes more than a second to import, and `--help` answers without it: the n
 they are first used, and each command imports the rest itself.
 """
 
+import io
 import json
 import os
 import sys
 import warnings
 from dataclasses import asdict, replace
+from itertools import chain
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,6 +35,7 @@ DATA = "a folder with training, validation, testing, each with real and fake; or
 
 Data = Annotated[str, typer.Option(metavar="ROOT", help=DATA)]
 Root = Annotated[str, typer.Argument(metavar="ROOT", help=DATA)]
+FILES = "audio files, or folders of them; - is standard input"
 RUN = "a run, a folder of runs (its newest), or a file (default: the released detector)"
 Checkpoint = Annotated[str | None, typer.Option(metavar="RUN", help=RUN)]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")]
@@ -70,7 +74,7 @@ def _command(example: str):
 
 @_command("predict recordings/ --out scores.csv --resume")
 def predict(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="audio files, or folders of them")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help=FILES)],
     checkpoint: Checkpoint = None,
     device: Device = None,
     out: Annotated[str | None, typer.Option(metavar="CSV", help="write one row per file, with score or error")] = None,
@@ -89,8 +93,10 @@ def predict(
         raise ValueError("--resume continues a CSV: name it with --out")
     detector, failed = dfa.Detector.load(checkpoint, usable_device(device)), 0
     table = ScoreTable(out, detector.fingerprint, resume) if out and is_main_process() else None
-    paths = (path for path in expand(paths) if table is None or path not in table)
-    results = share_between_processes(detector.predict_files, paths)
+    pipes = [path for path in paths if path == "-" or Path(path).is_fifo()]
+    files = (path for path in expand(path for path in paths if path not in pipes) if table is None or path not in table)
+    files = chain(map(_read_pipe, pipes if is_main_process() else []), files)
+    results = share_between_processes(detector.predict_files, files)
     for path, result in progress_bar(results, disable=not sys.stderr.isatty()):
         failed += isinstance(result, dfa.AudioError)
         if table:
@@ -209,6 +215,15 @@ def _scan(root: str, **options):
     """The data set; the first process on a machine checks it, so that the others find its clips decoded."""
     with this_process().local_main_process_first():
         return dfa.scan(root, **options)
+
+
+def _read_pipe(path: str) -> io.BytesIO:
+    """The file that comes through a pipe, or for "-" on standard input, as a whole, since it cannot be read twice."""
+    if path == "-" and sys.stdin.isatty():
+        raise ValueError("- is standard input, but no file is sent there; write predict - < FILE, or name the file")
+    file = io.BytesIO(sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes())
+    file.name = "<stdin>" if path == "-" else path
+    return file
 
 
 def _say(content) -> None:

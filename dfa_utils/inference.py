@@ -1,10 +1,12 @@
 """The detector in use: one file, a folder, or a long recording over time. Everything that is scored is scored here."""
 
+import io
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 
 import numpy as np
 import torch
@@ -17,6 +19,8 @@ from dfa_utils.speech import SpeechCheck, reason_to_abstain
 from dfa_utils.windows import cut_windows, find_sounds, in_pieces
 
 PATHS = (str, os.PathLike)
+BYTES = (bytes, bytearray, memoryview)
+FULL_SCALE = {"int8": 2**7, "uint8": 2**7, "int16": 2**15, "int32": 2**31}  # of samples that are integers
 BATCH = 32  # windows that are scored at once
 PIECE_SECONDS = 120  # s; longer recordings are cut into windows piece by piece, so that memory does not grow with them
 
@@ -97,23 +101,33 @@ class Detector:
         return detector
 
     def predict(self, source, sample_rate: int | None = None) -> Prediction:
-        """Judge a file, or samples [T] at `sample_rate` Hz (None: the model's own rate), in constant memory.
+        """Judge one recording in constant memory: a file, or samples at `sample_rate` Hz (None: the model's own rate).
 
-        Raises AudioError for what cannot be judged: unreadable, empty, not finite, or silent throughout.
+        A file is a path, an open binary file, or its bytes; its header gives the rate. Samples [T] (or [1, T]) are an
+        array, a tensor or a list: floats in [-1, 1], or integers of 8, 16 or 32 bits. They may come with their own
+        rate: (rate, samples) as from Gradio, (samples, rate), the dict {"array", "sampling_rate"} of `datasets`, or
+        its AudioDecoder. Raises AudioError for anything else, and for a recording that is unreadable, empty, not
+        finite, or silent throughout.
         """
-        if isinstance(source, PATHS):
-            [(_, result)] = self.predict_files(source)
+        if _is_file(source):
+            [(_, result)] = self.predict_files([source])
         else:
-            [(_, result)] = self.predict_recordings([("array", self._from_array(source, sample_rate))])
+            rate = self.model.config.sample_rate
+            block = _samples_and_rate(source, rate if sample_rate is None else sample_rate)
+            blocks = resample_blocks(mono_blocks("array", [block]), rate)
+            [(_, result)] = self.predict_recordings([("array", blocks)])
         if isinstance(result, AudioError):
             raise result
         return result
 
     def predict_files(self, paths, batch_size: int = BATCH) -> Iterator[tuple[str, Prediction | AudioError]]:
-        """Judge one path or any number of them, in constant memory: (path, Prediction), or (path, AudioError)."""
-        paths = map(os.fspath, [paths] if isinstance(paths, PATHS) else paths)
+        """Judge one file or any number of them, in constant memory: (path, Prediction), or (path, AudioError).
+
+        Open binary files and the bytes of files will do as well as paths. One without a name is called "file".
+        """
         rate = self.model.config.sample_rate
-        return self.predict_recordings(((path, stream_audio(path, rate)) for path in paths), batch_size)
+        opened = map(_open, [paths] if _is_file(paths) else paths)
+        return self.predict_recordings(((name, stream_audio(file, rate)) for name, file in opened), batch_size)
 
     def predict_recordings(
         self, recordings: Iterable[tuple[str, Iterable]], batch_size: int = BATCH
@@ -141,17 +155,6 @@ class Detector:
     def fingerprint(self) -> str:
         """12 hex digits for weights, settings, calibration and bounds; see `checkpoint.fingerprint_of`."""
         return fingerprint_of(self.model, (self.calibration, self.threshold, self.uncertain_band))
-
-    def _from_array(self, samples, sample_rate: int | None) -> Iterator[np.ndarray]:
-        if isinstance(samples, torch.Tensor):  # NumPy does not have all of torch's types
-            samples = samples.detach().cpu().float() if samples.is_floating_point() else samples.cpu()
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or not len(samples) or not np.issubdtype(samples.dtype, np.floating):
-            wanted = "float samples [T] in [-1, 1]"
-            raise AudioError(f"array: expected {wanted}, got {samples.dtype} {samples.shape}", "samples")
-        rate = self.model.config.sample_rate
-        given = rate if sample_rate is None else sample_rate
-        return resample_blocks(mono_blocks("array", [(samples[:, None], given)]), rate)
 
     def _cut(self, recordings) -> Iterator[tuple["_Recording", np.ndarray | None]]:
         """The windows [clip_samples] of all recordings, each with its recording; None where one has ended."""
@@ -212,3 +215,66 @@ class _Recording:
     logits: list[float] = field(default_factory=list)  # of P(fake), of each window that has been scored
     measures: list[list[float]] = field(default_factory=list)  # of the `SpeechCheck`, likewise
     error: AudioError | None = None
+
+
+def _is_file(source) -> bool:
+    return isinstance(source, (*PATHS, *BYTES)) or hasattr(source, "read")
+
+
+def _open(file) -> tuple[str, "str | io.IOBase"]:
+    """The name of a file, and what `stream_audio` reads. Raises AudioError for what is not a binary file."""
+    if isinstance(file, PATHS):
+        return os.fspath(file), os.fspath(file)
+    name = str(getattr(file, "name", "file"))
+    if isinstance(file, io.TextIOBase):
+        raise AudioError(f"{name}: opened as text; open it in binary mode: open(path, 'rb')")
+    if not _is_file(file):
+        raise AudioError(f"{type(file).__name__} is not a file; give paths, open files, or the bytes of files")
+    if isinstance(file, BYTES):
+        return name, io.BytesIO(file)
+    if getattr(file, "seekable", bool)():
+        file.seek(0)  # who wrote or read it before may have left it at its end
+    return name, file
+
+
+def _samples_and_rate(source, sample_rate: float) -> tuple[np.ndarray, float]:
+    """The samples [T, channels] and their rate in Hz (`sample_rate`, unless they come with their own)."""
+    if hasattr(source, "get_all_samples"):  # an AudioDecoder of torchcodec or datasets
+        decoded = source.get_all_samples()
+        source = decoded.sample_rate, decoded.data.T
+    elif isinstance(source, Mapping):
+        source, sample_rate = source.get("array"), source.get("sampling_rate", sample_rate)
+    pair = isinstance(source, tuple) and len(source) == 2
+    rate_first = pair and isinstance(source[0], Real)  # then samples are [T, channels]
+    if rate_first:
+        sample_rate, source = source
+    elif pair and isinstance(source[1], Real):
+        source, sample_rate = source
+    if not isinstance(sample_rate, Real):
+        raise AudioError(f"array: its sample rate must be a number of Hz such as 16000, got {sample_rate!r}", "rate")
+    samples = _as_floats(source)
+    if samples.size == max(samples.shape, default=0):  # [T], [1, T] or [T, 1]
+        samples = samples.reshape(-1, 1)
+    elif samples.ndim != 2 or not rate_first or samples.shape[0] < samples.shape[1]:
+        what = f"samples of shape {samples.shape}, expected one channel [T]"
+        raise AudioError(f"array: {what}; average the channels: samples.mean({np.argmin(samples.shape)})", "samples")
+    return samples, sample_rate
+
+
+def _as_floats(samples) -> np.ndarray:
+    """Samples of any shape as floats of full scale 1; integers are divided by the full scale of their type."""
+    if isinstance(samples, torch.Tensor):  # NumPy does not have all of torch's types
+        samples = samples.detach().cpu().float() if samples.is_floating_point() else samples.cpu()
+    kind = type(samples).__name__
+    try:
+        samples = np.asarray(samples)
+    except ValueError:  # lists of different lengths
+        samples = np.asarray(None)
+    if samples.dtype.name in FULL_SCALE:
+        middle = 128 if samples.dtype == np.uint8 else 0
+        return (samples.astype(np.float32) - middle) / FULL_SCALE[samples.dtype.name]
+    if not samples.size or not samples.ndim or not np.issubdtype(samples.dtype, np.floating):
+        what = f"got {kind}" + (f" of {samples.dtype} {samples.shape}" if samples.ndim else "")
+        wanted = "a file (path, open file, bytes) or samples [T], floats in [-1, 1] or integers of 8, 16 or 32 bits"
+        raise AudioError(f"array: {what}, expected {wanted}; predict_files takes several files", "samples")
+    return samples if samples.dtype.itemsize >= 4 else samples.astype(np.float32)

@@ -1,7 +1,9 @@
+import io
 import os
 import re
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -143,8 +145,110 @@ def test_a_tensor_is_as_good_as_an_array(detector):
     assert detector.predict(torch.from_numpy(wave)).score == detector.predict(wave).score
     coarse = torch.from_numpy(wave).bfloat16()
     assert detector.predict(coarse).score == detector.predict(coarse.float()).score
-    with pytest.raises(AudioError, match="expected float samples"):
-        detector.predict(torch.zeros(100, dtype=torch.int16))
+
+
+WAVE = tone(np.random.default_rng(1), 1.0)
+TWO = np.stack([WAVE, 0.5 * WAVE], axis=1)  # [T, 2]
+INT16 = (WAVE * 32_767).astype("int16")
+SAMPLES = {
+    "a tensor [1, T] of torchaudio.load": ((torch.from_numpy(WAVE)[None], 16_000), WAVE),
+    "torchaudio.load itself": (((torch.from_numpy(WAVE)[None], 16_000),), WAVE),
+    "an array [T, 1]": ((WAVE[:, None], np.int64(16_000)), WAVE),
+    "a list": ((WAVE.tolist(),), WAVE),
+    "float16": ((WAVE.astype("float16"),), WAVE.astype("float16").astype("float32")),
+    "bfloat16": ((torch.from_numpy(WAVE).bfloat16(),), torch.from_numpy(WAVE).bfloat16().float()),
+    "int16": ((INT16,), INT16 / 2**15),
+    "a tensor of int16": ((torch.from_numpy(INT16)[None],), INT16 / 2**15),
+    "int32": (((INT16.astype("int32") << 16),), INT16 / 2**15),
+    "int8": (((INT16 >> 8).astype("int8"),), (INT16 >> 8) / 2**7),
+    "uint8": ((((INT16 >> 8) + 128).astype("uint8"),), (INT16 >> 8) / 2**7),
+    "Gradio's pair": (((16_000, INT16),), INT16 / 2**15),
+    "Gradio's pair, stereo": (((16_000, TWO),), 0.75 * WAVE),
+    "soundfile's pair": (((WAVE, 16_000),), WAVE),
+    "the dict of datasets": (({"array": WAVE, "sampling_rate": 16_000, "path": None},), WAVE),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_are_taken_as_other_packages_give_them(detector, name):
+    arguments, truth = SAMPLES[name]
+    with warnings.catch_warnings(action="error"):
+        found = detector.predict(*arguments)
+    expected = detector.predict(np.asarray(truth, "float32"))
+    assert found.score == pytest.approx(expected.score, abs=1e-5)
+    assert found.seconds == expected.seconds
+
+
+def test_samples_that_bring_their_rate_are_resampled_from_it(detector):
+    expected = detector.predict(WAVE, sample_rate=8_000)
+    assert expected.seconds == pytest.approx(2)
+    for source in ((8_000, WAVE), (WAVE, 8_000), {"array": WAVE, "sampling_rate": 8_000}):
+        assert detector.predict(source).scores.tolist() == expected.scores.tolist()
+
+
+def test_a_decoder_is_taken_with_its_channels_and_rate(detector):
+    class Decoder:  # those of torchcodec and datasets, which need FFmpeg
+        def get_all_samples(self):
+            return Samples()
+
+    class Samples:
+        data, sample_rate = torch.from_numpy(TWO.T), 16_000  # [channels, T]
+
+    assert detector.predict(Decoder()).score == pytest.approx(detector.predict(0.75 * WAVE).score, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((None,), "got NoneType, expected a file"),
+        ((0.5,), "got float, expected a file"),
+        ((["a.wav", "b.wav"],), "predict_files takes several files"),
+        (([[0.1, 0.2], [0.1]],), "expected a file"),
+        (({"bytes": b"", "path": "a.wav"},), "expected a file"),
+        ((INT16.astype("int64"),), r"ndarray of int64 \(16000,\), expected .* floats in \[-1, 1\]"),
+        ((WAVE > 0,), "got ndarray of bool"),
+        ((np.zeros(0, "float32"),), r"float32 \(0,\)"),
+        ((TWO.T,), r"\(2, 16000\), expected one channel .*average the channels: samples\.mean\(0\)"),
+        ((TWO,), r"average the channels: samples\.mean\(1\)"),
+        (((16_000, TWO.T),), r"average the channels: samples\.mean\(0\)"),
+        ((WAVE, "16000"), "must be a number of Hz such as 16000, got '16000'"),
+        (({"array": WAVE, "sampling_rate": None},), "must be a number of Hz such as 16000, got None"),
+    ],
+)
+def test_what_is_no_recording_is_refused_with_the_cure(detector, arguments, words):
+    with pytest.raises(AudioError, match=words) as error:
+        detector.predict(*arguments)
+    assert len(str(error.value).splitlines()) == 1
+    assert len(str(error.value)) < 250
+
+
+def test_a_file_is_taken_open_or_as_its_bytes(detector, clips):
+    path = clips / "01.wav"
+    content, expected = path.read_bytes(), detector.predict(path).score
+    named = io.BytesIO(content)
+    named.name = "upload.wav"
+    with path.open("rb") as file:
+        sources = {str(path): file, "upload.wav": named}
+        found = detector.predict_files(sources.values())
+        assert {name: result.score for name, result in found} == dict.fromkeys(sources, expected)
+    for source in (io.BytesIO(content), content, bytearray(content), memoryview(content)):
+        for [(name, found)] in (detector.predict_files(source), detector.predict_files([source])):
+            assert (name, found.score) == ("file", expected)
+        assert detector.predict(content).score == expected
+
+
+def test_what_is_no_binary_file_is_refused_with_the_cure(detector, clips):
+    with (clips / "30 text.wav").open() as text:
+        for bad, words in ((text, r"30 text\.wav: opened as text; .*'rb'"), (None, "NoneType is not a file")):
+            with pytest.raises(AudioError, match=words):
+                list(detector.predict_files([bad]))
+    [(_, found)] = detector.predict_files([b"no audio"])
+    assert str(found).startswith("file: ")
+
+
+def test_a_folder_is_refused_as_a_folder(detector, clips):
+    [(name, found)] = detector.predict_files(str(clips))
+    assert (name, found.kind) == (str(clips), "folder")
 
 
 @pytest.mark.parametrize(

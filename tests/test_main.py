@@ -1,6 +1,7 @@
 """The command line: what each command does, how it speaks, and its exit status."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -194,6 +196,35 @@ def test_predict_resumes_and_counts_earlier_failures(run, folder, tmp_path, caps
     assert call(*arguments, folder / "a.wav", folder / "c.wav") == 1
     assert call(*arguments, folder / "a.wav", folder / "b.mp3") == 1
     assert [row["path"][-5:] for row in rows_of(tmp_path / "o.csv")] == ["a.wav", "c.wav", "b.mp3"]
+
+
+def test_standard_input_is_judged_as_any_file(run, recording, tmp_path):
+    truth = Detector.load(run).predict(recording)
+    command = [*MODULE, "predict", "--checkpoint", run, "--out", tmp_path / "o.csv", "-", recording]
+    with open(recording, "rb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    rows = rows_of(tmp_path / "o.csv")
+    assert [row["path"] for row in rows] == ["<stdin>", recording]
+    assert [float(row["score"]) for row in rows] == pytest.approx([truth.score] * 2, abs=1e-6)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdin"), reason="only where pipes have paths")
+def test_a_pipe_has_a_path_that_can_be_judged(run, recording):
+    command = shlex.join([*MODULE, "predict", "--checkpoint", run])
+    for call in (f"cat {shlex.quote(recording)} | {command} /dev/stdin", f"{command} <(cat {shlex.quote(recording)})"):
+        done = subprocess.run(["bash", "-c", call], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "0.50 s" in done.stdout
+
+
+def test_standard_input_without_a_file_is_refused(run, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    assert call("predict", "--checkpoint", run, "-") == 2
+    assert "predict - < FILE" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False, buffer=io.BytesIO()))
+    assert call("predict", "--checkpoint", run, "-") == 1
+    assert capsys.readouterr().out.startswith("error: <stdin>: ")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only here may a name be any bytes")

@@ -1,6 +1,7 @@
 """A page, made with Gradio, that judges recordings on the computer that serves it: `python app.py` starts it."""
 
 import argparse
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -41,14 +42,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="(default: the first free one from 7860)")
     options = parser.parse_args(arguments)
     try:
+        refuse_taken(options.host or "127.0.0.1", options.port or 0)
         page = build(Detector.load(options.checkpoint))
         page.launch(server_name=options.host, server_port=options.port, prevent_thread_lock=True, **settings())
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        no_port = "no port from 7860 on is free; choose one with --port"
+        print(f"error: {no_port if 'empty port' in str(error) else error}", file=sys.stderr)  # Gradio names no --port
         return 2
     print(f"Open {page.local_url} in a browser. Ctrl+C stops the app.", flush=True)
     page.block_thread()
     return 0
+
+
+def refuse_taken(host: str, port: int) -> None:
+    """Raise ValueError, with the cure, if this computer cannot listen at `host` on `port` (0: on any port)."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host.strip("[]"), port), family=family).close()
+    except (OSError, OverflowError) as error:
+        why = str(getattr(error, "strerror", error)).split(" (while")[0]
+        place, cure = (f"{host}:{port}", "--port, or leave it out") if port else (host, "--host")
+        raise ValueError(f"cannot listen at {place} ({why}); choose another {cure}") from error
 
 
 def build(detector: Detector) -> gradio.Blocks:

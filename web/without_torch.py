@@ -27,6 +27,8 @@ FORMAT = 1  # of the metadata; an exported detector of a newer format is refused
 LONGEST_WINDOW = 2**21  # samples; longer windows would exhaust memory
 LONGEST_SECONDS, MOST_SAMPLES = 7_200, 2**28  # of a recording, which is read as a whole; at its own sample rate
 PIECE_SECONDS = 120  # a longer recording is searched for sounds piece by piece
+LONGEST_TAG = 1_000  # bytes after the last frame of MP3 that need not be sound
+BEGINNINGS = {"OGG": rb"OggS\0\x02", "FLAC": rb'fLaC[\0\x80]\0\0"'}  # of a recording, by format
 RUN, CONSTANT = 128, 3 / 32768  # digital silence: at least RUN samples that differ by less than CONSTANT
 
 # label: "real", "fake" or "uncertain"; score: P(fake) in [0, 1], higher = more likely fake; reason: why the label is
@@ -86,25 +88,45 @@ def read_mono(path) -> tuple[np.ndarray, int]:
     """A file's samples [T] float32, its channels averaged, and its sample rate in Hz. Raises ValueError."""
     blocks = []
     try:
-        with soundfile.SoundFile(path) as file:
+        with open(path, "rb") as handle, soundfile.SoundFile(handle) as file:
             rate, frames = file.samplerate, min(30 * file.samplerate, 2**25 // file.channels)
-            sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-            if sizes and int(sizes[2]) < int(sizes[1]) < 0x7FFFF000:  # larger sizes mean "unknown"
-                raise ValueError("cut off: it holds less audio than its header promises; fetch it again")
+            refuse_truncated(file)
             while len(block := file.read(frames, "float32", always_2d=True)):
                 blocks.append(mix(block))
                 if sum(map(len, blocks)) > min(LONGEST_SECONDS * rate, MOST_SAMPLES):
                     raise ValueError("it is too long to be read as a whole; cut it into parts")
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a file *.raw has no header
+            refuse_partly_read(handle, file.format)
+    except (OSError, soundfile.LibsndfileError, TypeError) as error:  # TypeError: a file *.raw has no header
         raise ValueError("it is missing, or libsndfile cannot read it; check the path, or convert it to wav") from error
     if not blocks:
-        raise ValueError("it holds no samples; record or export it again")
+        raise ValueError("it holds no samples, or its header says so; open it in a player, and export it again")
     samples = np.concatenate(blocks)
     if not np.abs(samples).max() < 1e6:  # so that NaN is refused as well
         raise ValueError("it holds samples that are NaN, infinite or absurd; export it again as 16-bit wav")
     if not 4_000 <= rate <= 768_000:
         raise ValueError(f"its header says {rate} Hz, but recordings of speech have 4,000 to 768,000 Hz")
     return samples, rate
+
+
+def refuse_truncated(file) -> None:
+    """Raise ValueError for a wav that lacks 0.1 s or more of the sound that its header promises."""
+    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    promised, held = map(int, sizes.groups()) if sizes else (0, 0)
+    missing = (promised - held) * file.frames >= 0.1 * file.samplerate * held
+    if held < promised < 0x7FFFF000 and missing:  # a larger size means "unknown"
+        raise ValueError("cut off: it holds less audio than its header promises; fetch it again")
+
+
+def refuse_partly_read(handle, kind: str) -> None:
+    """Raise ValueError if libsndfile took a part for the whole; `kind` is the format.
+
+    It guesses the length of some MP3, and it reads only the first of several files that were joined.
+    """
+    rest = handle.read().split(b"APETAGEX")[0].rstrip(b"\0") if kind == "MP3" else b""
+    handle.seek(0)
+    parts = re.findall(BEGINNINGS[kind], handle.read()) if kind in BEGINNINGS else []
+    if len(parts) > 1 or len(rest) > LONGEST_TAG:
+        raise ValueError("libsndfile reads only its first part; convert it to wav: ffmpeg -i FILE OUT.wav")
 
 
 @np.errstate(over="ignore", invalid="ignore")

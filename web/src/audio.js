@@ -57,11 +57,12 @@ function refuseLong(seconds) {
 }
 
 async function openMp3(file) {
-  const { mp3, rate } = await sniff(file);
+  const { mp3, rate, start } = await sniff(file);
   if (!mp3) return null;
   const seconds = await toldDuration(file);
   if (!Number.isFinite(seconds)) return null;
-  return { rate, frames: Math.ceil(seconds * rate), blocks: () => mp3Blocks(file, BLOCK_SECONDS * rate) };
+  const blocks = () => mp3Blocks(file.slice(start), BLOCK_SECONDS * rate, rate);
+  return { rate, frames: Math.ceil(seconds * rate), blocks };
 }
 
 async function openAny(file) {

@@ -5,6 +5,12 @@ import { labelOf } from "./verdict.js";
 
 const PARTS = { figures: "detector.json", model: "detector.onnx", wasm: "lib/ort-wasm-simd-threaded.wasm" };
 
+/** Why the detector could not be loaded, and the cure; pages that were opened as files may load nothing. */
+export function explainFailure(error, protocol) {
+  if (protocol === "file:") return "A page opened as a file cannot load the detector. Open it through a web server.";
+  return `The detector could not be loaded: ${error.message}. Reload the page, or use a newer browser.`;
+}
+
 export class Engine {
   /** Loads the detector; `figures` are the metadata of the exported graph. Throws an Error in one sentence. */
   static async load() {

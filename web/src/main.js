@@ -2,7 +2,7 @@
 
 import { LIMITS } from "./audio.js";
 import { download } from "./dom.js";
-import { Engine } from "./engine.js";
+import { Engine, explainFailure } from "./engine.js";
 import { offerRecording, showExamples, takeDrops } from "./inputs.js";
 import { play, stop } from "./player.js";
 import { makeReport } from "./report.js";
@@ -186,7 +186,7 @@ async function load() {
     if (!working) say("Ready.");
     return engine;
   } catch (error) {
-    tell(`The detector could not be loaded: ${error.message}. Reload the page, or use a newer browser.`);
+    tell(explainFailure(error, location.protocol));
     return null;
   }
 }

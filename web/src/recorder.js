@@ -32,6 +32,7 @@ async function finish(stream, context, parts) {
   for (const track of stream.getTracks()) track.stop();
   const rate = context.sampleRate;
   await context.close();
+  if (!parts.length) throw new Error("the browser gave no sound; check the sound devices, or use another browser");
   const time = new Date().toTimeString().slice(0, 8).replaceAll(":", "-");
   return new File([toWav(concatenate(...parts), rate)], `recording-${time}.wav`, { type: "audio/wav" });
 }

@@ -114,11 +114,34 @@ def test_one_sentence_says_why_it_cannot_start(capsys, tmp_path, checkpoint):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        assert app.main(["--checkpoint", str(checkpoint), "--port", str(taken.getsockname()[1])]) == 2
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("error: ")
-    assert "nothing: no checkpoint" in first
-    assert second.startswith("error: Cannot find empty port")
+        port = str(taken.getsockname()[1])
+        for host in ("127.0.0.1", "0.0.0.0"):
+            assert app.main(["--checkpoint", str(checkpoint), "--host", host, "--port", port]) == 2
+    assert app.main(["--checkpoint", str(checkpoint), "--port", "99999"]) == 2
+    assert app.main(["--checkpoint", str(checkpoint), "--host", "nowhere.invalid"]) == 2
+    said = capsys.readouterr()
+    words = [
+        "nothing: no checkpoint",
+        f"127.0.0.1:{port} (Address",
+        f"0.0.0.0:{port} (Address",
+        ":99999 (",
+        "another --host",
+    ]
+    assert said.out == ""
+    assert all(
+        line.startswith("error: ") and word in line for line, word in zip(said.err.splitlines(), words, strict=True)
+    )
+    assert said.err.count("choose another --port") == 3
+
+
+def test_where_all_ports_are_taken_it_names_the_option(monkeypatch, capsys, checkpoint):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setattr("gradio.http_server.INITIAL_PORT_VALUE", taken.getsockname()[1])
+        monkeypatch.setattr("gradio.http_server.TRY_NUM_PORTS", 1)
+        assert app.main(["--checkpoint", str(checkpoint)]) == 2
+    assert capsys.readouterr() == ("", "error: no port from 7860 on is free; choose one with --port\n")
 
 
 def test_without_gradio_one_line_says_how_to_install_it():

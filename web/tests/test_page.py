@@ -21,7 +21,7 @@ from conftest import PATIENCE, RATE, ROOT, broken_by_silence
 from playwright.sync_api import expect
 
 from dfa_utils import inference
-from dfa_utils.audio import AudioError, resample
+from dfa_utils.audio import AudioError, load_audio, resample
 from dfa_utils.display import MEANING
 from dfa_utils.inference import Prediction
 from dfa_utils.windows import cut_windows, find_sounds, in_pieces
@@ -214,6 +214,55 @@ def test_scores_are_those_of_python_whatever_the_format(page, python, tmp_path):
         assert (row["label"], row["reason"]) == (expected.label, expected.reason)
         worst = max(worst, abs(float(row["score"]) - expected.score))
     print(f"largest difference of {len(paths)} scores from Python's: {worst:.1e}")
+
+
+def odd_files(folder):
+    """Files that could be taken for something else or for less than they hold, and a plain one with the same sound."""
+    plain = wav(folder / "plain.wav", voice(3))
+    raw = plain.read_bytes()
+    pairs = {}
+    for kind in ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"):  # RIFX: the bytes of a number the other way round
+        pairs[wav(folder / f"rifx {kind}.wav", voice(3), subtype=kind, endian="BIG")] = plain
+    edits = {"tagged": b"ID3\3\0\0\0\0\0\x0a" + bytes(10) + raw, "no size": raw[:40] + bytes(4) + raw[44:]}
+    edits |= {
+        "a byte missing": raw[:-1],
+        "8 bytes too many": raw[:40] + (len(raw) - 36).to_bytes(4, "little") + raw[44:],
+    }
+    for name, content in edits.items():
+        pairs[folder / f"{name}.wav"] = plain
+        (folder / f"{name}.wav").write_bytes(content)
+    mp3, junk = wav(folder / "plain.mp3", voice(3, rate=44_100), 44_100), folder / "junk.mp3"
+    junk.write_bytes(b"\xff\xe3\x20\0" + bytes(2_996) + mp3.read_bytes())  # it begins like a frame of 11,025 Hz
+    return pairs | {junk: mp3}
+
+
+def test_files_are_what_they_hold_and_not_what_they_look_like(page, python, tmp_path):
+    pairs = odd_files(tmp_path)
+    judge(page, list(pairs))
+    rows = table_of(page, tmp_path)
+    for path, plain in pairs.items():
+        row, expected = rows[path.name], python.predict(plain)
+        assert row["error"] == "", row
+        assert float(row["seconds"]) == pytest.approx(expected.seconds, abs=0.05), row
+        assert float(row["score"]) == pytest.approx(expected.score, abs=TOLERANCE), row
+
+
+def test_parts_of_other_rates_that_were_joined_are_judged_at_their_own(page, python, tmp_path):
+    parts = [(voice(3, 2.3, 44_100), 44_100), (voice(9, 3.1, 48_000), 48_000), (voice(20, 2.7, 22_050), 22_050)]
+    paths = [wav(tmp_path / f"{rate}.mp3", samples, rate) for samples, rate in parts]
+    (tmp_path / "joined.mp3").write_bytes(b"".join(path.read_bytes() for path in paths))
+    judge(page, tmp_path / "joined.mp3")
+    (row,) = table_of(page, tmp_path).values()
+    expected = python.predict(np.concatenate([load_audio(path) for path in paths]))
+    assert float(row["seconds"]) == pytest.approx(8.1, abs=0.05)
+    assert float(row["score"]) == pytest.approx(expected.score, abs=TOLERANCE)
+
+
+def test_a_page_that_was_opened_as_a_file_says_how_to_open_it(page):
+    explain = """([message, protocol]) => import("/src/engine.js").then((it) =>
+        it.explainFailure(new Error(message), protocol))"""
+    assert page.evaluate(explain, ["null is no URL", "file:"]).endswith("Open it through a web server.")
+    assert page.evaluate(explain, ["out of memory", "https:"]).startswith("The detector could not be loaded: out of")
 
 
 def test_window_scores_and_times_are_those_of_python(page, python, tmp_path):
@@ -418,6 +467,16 @@ def test_without_a_microphone_it_says_so(page):
     page.get_by_role("button", name="Record").click()
     expect(page.locator("#status")).to_have_text(re.compile("^Nothing was recorded: .*allow this page"))
     page.evaluate("() => { delete navigator.mediaDevices.getUserMedia; }")
+
+
+def test_a_browser_that_records_nothing_says_so(page):
+    page.evaluate("""() => { const { prototype } = AudioContext;
+        globalThis.source = prototype.createMediaStreamSource;
+        prototype.createMediaStreamSource = () => ({ connect() {} }); }""")
+    page.get_by_role("button", name="Record").click()
+    page.get_by_role("button", name="Stop and judge").click()
+    expect(page.locator("#status")).to_have_text(re.compile("^Nothing was recorded: the browser gave no sound"))
+    page.evaluate("() => { AudioContext.prototype.createMediaStreamSource = source; }")
 
 
 def contrast(page, selector, of):

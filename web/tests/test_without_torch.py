@@ -146,6 +146,30 @@ def test_a_file_that_cannot_be_judged_gets_one_sentence(detector, tmp_path, caps
     assert "error" not in last
 
 
+@pytest.mark.parametrize("end", ["mp3", "ogg", "flac"])
+def test_what_libsndfile_reads_in_part_is_refused_and_tags_are_no_part(detector, tmp_path, end):
+    soundfile.write(tmp_path / f"one.{end}", voices(2), RATE)
+    one, tags = (tmp_path / f"one.{end}").read_bytes(), b"APETAGEX" + bytes(range(256)) * 9 + b"TAG" + bytes(125)
+    (tmp_path / f"two.{end}").write_bytes(2 * one)
+    with pytest.raises(ValueError, match=r"only its first part; convert it to wav: ffmpeg -i FILE OUT\.wav"):
+        detector.predict(tmp_path / f"two.{end}")
+    if end != "ogg":  # which ends with its last page
+        (tmp_path / f"tagged.{end}").write_bytes(one + tags)
+        tagged, plain = (detector.predict(tmp_path / f"{name}.{end}") for name in ("tagged", "one"))
+        assert (tagged.score, tagged.seconds) == (plain.score, plain.seconds)
+
+
+def test_a_wav_may_lack_a_byte_and_not_a_second(detector, tmp_path):
+    soundfile.write(tmp_path / "a.wav", voices(3), RATE)
+    whole = (tmp_path / "a.wav").read_bytes()
+    for missing, held in ((1, 3), (2 * RATE // 11, 3 - 1 / 11)):
+        (tmp_path / "a.wav").write_bytes(whole[:-missing])
+        assert detector.predict(tmp_path / "a.wav").seconds == pytest.approx(held, abs=1e-3)
+    (tmp_path / "a.wav").write_bytes(whole[: -2 * RATE // 9])
+    with pytest.raises(ValueError, match="cut off"):
+        detector.predict(tmp_path / "a.wav")
+
+
 def graph(path, outputs, metadata):
     """A valid graph that gives its input [B, T] by other names, with these metadata."""
     helper = onnx.helper
