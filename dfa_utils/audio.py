@@ -153,6 +153,8 @@ def _resampled(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Ite
 def _decode(name, source) -> Iterator[tuple[np.ndarray, int]]:
     """Blocks [T, channels] of about BLOCK_SECONDS, each with its sample rate in Hz: all that the source holds."""
     content = source.read() if hasattr(source, "read") else _mapped(Path(source))
+    if not len(content):
+        raise AudioError(f"{name}: the file is empty (0 bytes); copy or record it again", "empty")
     parts = split_recordings(content)
     for start, end in parts:
         whole = isinstance(content, mmap) and len(parts) == 1
@@ -180,7 +182,9 @@ def _mapped(path: Path) -> mmap:
     except OSError as error:
         raise AudioError(f"{path}: cannot be opened ({error.strerror}); check the path", "missing") from error
     if path.is_dir():
-        raise AudioError(f"{path}: a folder without readable audio files; give a file or another folder", "folder")
+        raise AudioError(
+            f"{path}: a folder, not a recording; give a file, or a folder that holds audio files", "folder"
+        )
     if not path.is_file():  # a pipe or a device, which may never end
         raise AudioError(f"{path}: not a regular file; save it first, or pipe it into `predict -`", "empty")
     if not os.access(path, os.R_OK):
