@@ -1,5 +1,6 @@
 """What every notebook must be; that each one runs is nbval's part."""
 
+import ast
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from packaging.requirements import Requirement
@@ -477,6 +479,38 @@ def test_data_without_training_are_judged_by_the_released_detector(tmp_path, tin
     detector, which = colab.get_detector(scan(root, splits=None))
     assert detector.fingerprint == Detector.load().fingerprint
     assert "*released* detector" in which
+
+
+def run_all_cells(path):
+    """Run the code cells of a notebook in one namespace; the sentences that they show."""
+    space, said = {}, []
+    for cell in cells(path, "code"):
+        tree = ast.parse(cell["text"])
+        shown = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, path.name, "exec"), space)
+        if shown:
+            value = eval(compile(ast.Expression(shown.value), path.name, "eval"), space)
+            said.append(str(getattr(value, "data", "")))
+    plt.close("all")
+    return "\n".join(said)
+
+
+@pytest.mark.parametrize(("name", "clue"), [
+    ("01_explore", r"Too few clips to tell.*0 real and 0 fake"),
+    ("04_evaluate", r"\*released\* detector.*too few clips for it"),
+    ("05_inference", r"\*released\* detector.*The detector: \d of 3\."),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_three_testing_clips_are_enough_for_what_does_not_train(monkeypatch, tmp_path, few_clips, name, clue):
+    table = pd.read_csv(few_clips / "manifest.csv", keep_default_na=False)
+    testing = table[table.split == "testing"].sort_values("label").iloc[[0, -2, -1]]
+    for path, label in zip(testing.path, testing.label, strict=True):
+        (tmp_path / "testing" / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(few_clips / path, tmp_path / "testing" / label)
+    monkeypatch.setenv("DFA_DATA", str(tmp_path))
+    said = run_all_cells(ROOT / "notebooks" / f"{name}.ipynb")
+    assert re.search(clue, said, re.DOTALL)
+    assert not re.search(r"\bnan|no trap found|not set|toy data", said)
 
 
 def test_results_are_found_in_the_checkout_and_in_a_clone_below(monkeypatch, tmp_path):
