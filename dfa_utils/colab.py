@@ -289,15 +289,16 @@ def _unpack(source: Path, target: Path) -> None:
             options = {} if is_zip else {"filter": "data"}  # nothing outside of its folder
             archive.extractall(target, progress_bar(chosen, f"unpacking {source.name}"), **options)
     except BROKEN as error:
+        reason, _, _ = str(error).partition(":\n")  # without the errors of all formats that `tarfile` tried
         cure = "it is cut off or damaged; copy it to the Drive again"
-        raise DataError(f"{source}: cannot be unpacked ({error}); {cure}") from error
+        raise DataError(f"{source}: cannot be unpacked ({reason}); {cure}") from error
 
 
 def _members(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
     """All members; ReadError also where the file is cut between two of them, which `tarfile` does not notice."""
     members = archive.getmembers()
     archive.fileobj.seek(archive.offset)
-    if archive.fileobj.read(512) != bytes(512):  # zeros mark the end
+    if not archive.fileobj.read().startswith(bytes(512)):  # zeros mark the end; at its end gzip checks the whole
         raise tarfile.ReadError("its end is missing")
     return members
 
