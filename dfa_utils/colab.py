@@ -8,11 +8,17 @@ import inspect
 import os
 import shutil
 import sys
+import tarfile
 import tempfile
+import warnings
+import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from gzip import BadGzipFile
+from operator import attrgetter
 from pathlib import Path
 from string import ascii_uppercase
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 import anywidget
 import ipywidgets
@@ -21,29 +27,32 @@ import numpy as np
 import pandas as pd
 from IPython.display import Audio, Markdown, display
 
-from dfa_utils import toy
+from dfa_utils import evaluation, toy
 from dfa_utils.audio import AudioError
 from dfa_utils.checkpoint import newest_run
 from dfa_utils.config import Config
-from dfa_utils.dataset import fingerprint
+from dfa_utils.dataset import fingerprint, scan
 from dfa_utils.inference import Detector
-from dfa_utils.layouts import DataError
+from dfa_utils.layouts import LABEL_NAMES, LAYOUT, SPLIT_NAMES, DataError, find_sets
 from dfa_utils.plots import NAMES
 from dfa_utils.support import progress_bar, wav_bytes
 from dfa_utils.train import fit
 
 DRIVE = Path("/content/drive")  # where Colab mounts Google Drive
 LOCAL = Path("/content/data")  # the local disk of a Colab machine
+KAGGLE = Path("/kaggle/input")  # where Kaggle puts the data sets of a notebook
 CLONE = "deepfake-audio"  # the folder into which the first cell clones the project in Colab
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+BROKEN = (BadZipFile, tarfile.TarError, BadGzipFile, EOFError, zlib.error, RuntimeError)  # RuntimeError: encrypted
 
 
 def data_root(data: str = "toy") -> Path:
     """The folder of the data set that `data` names; the environment variable DFA_DATA takes precedence.
 
-    "toy": 600 clips of simulated voices, made at the first call and kept in the cache folder. "drive", in Colab only:
-    for-rerecorded from Google Drive; trained detectors are then saved on the Drive as well, unless DFA_RUNS is set.
-    Anything else is a path. Raises DataError for a path that does not exist, for a Drive without the data set, and for
-    "drive" outside Colab.
+    "toy": 600 clips of simulated voices, made at the first call and kept in the cache folder. "drive": for-rerecorded,
+    on Kaggle from the inputs of the notebook, in Colab from Google Drive; trained detectors are then saved on the Drive
+    as well, unless DFA_RUNS is set. Anything else is a path. Raises DataError for a path that does not exist, where the
+    data set is not found, for an archive that cannot be unpacked, and for "drive" elsewhere.
     """
     data = os.environ.get("DFA_DATA") or data
     if data in ("toy", "drive"):
@@ -52,6 +61,24 @@ def data_root(data: str = "toy") -> Path:
     if not root.exists():
         raise DataError(f"{root.resolve()} does not exist; set DATA or DFA_DATA to the absolute path of the data set")
     return root
+
+
+def usable_root(root, *needed: str) -> Path:
+    """`root`, if it has usable real and fake clips in all splits `needed`, else the root of the toy data.
+
+    In the second case a sentence says what is missing. Raises DataError where `root` is not a data set.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the notebook's own `scan` warns
+        manifest = scan(root, splits=())
+    present = set(zip(manifest.split, manifest.label, strict=True))
+    gaps = [f"{NAMES[y]} clips for {split}" for split in needed for y in (0, 1) if (split, y) not in present]
+    if not gaps:
+        return Path(root)
+    also = " Notebooks 01, 04 and 05 work with your data." if {("testing", 0), ("testing", 1)} <= present else ""
+    why = f"This notebook needs both classes in {', '.join(needed)}, so it continues with the toy data.{also}"
+    display(Markdown(f"> **`{Path(root).name}` has no usable {', '.join(gaps)}.** {why}"))
+    return toy.cached_root()
 
 
 def results_folder() -> Path:
@@ -89,7 +116,12 @@ def banner(manifest: pd.DataFrame) -> Markdown:
 
 
 def get_detector(manifest: pd.DataFrame) -> tuple[Detector, str]:
-    """The newest CNN trained on exactly these data, or one that is trained now; and a sentence that says which."""
+    """The newest CNN trained on exactly these data, or one that is trained now; and a sentence that says which.
+
+    The released detector where training or validation lacks a class.
+    """
+    if not {"training", "validation"} <= set(evaluation.parts_of(manifest)):
+        return Detector.load(), "Training or validation lacks a class, so the *released* detector judges these data."
     if run := newest_run(fingerprint(manifest), model="cnn"):
         return Detector.load(run), f"The newest detector trained on this data set: `{run.name}`."
     run = fit(Config().scaled_to(int((manifest.split == "training").sum())), manifest).folder
@@ -186,27 +218,55 @@ def _place(function: Callable, *widgets: ipywidgets.Widget) -> Callable:
 
 
 def _from_drive() -> Path:
-    """Mount Google Drive and copy for-rerecorded, a folder or a zip, to the local disk, which is far faster to read."""
+    """for-rerecorded: on Kaggle in its place, from Google Drive copied to the local disk, which is faster to read."""
+    if sets := [home for _, home in find_sets(KAGGLE, depth=5)]:
+        chosen = [home for home in sets if "for-rerec" in str(home).lower()] or sets
+        if len(chosen) > 1:
+            raise DataError(f"{KAGGLE}: {len(sets)} data sets; set DATA to one of them: {', '.join(map(str, chosen))}")
+        return chosen[0]
     if "google.colab" not in sys.modules:
-        raise DataError('DATA = "drive" works in Colab only; here, give the path of the data set')
+        raise DataError('DATA = "drive" works in Colab, and on Kaggle with data; here, give the path of the data set')
     from google.colab import drive
 
     drive.mount(str(DRIVE))
     drives, target = DRIVE / "MyDrive", LOCAL / "for-rerecorded"
     os.environ.setdefault("DFA_RUNS", str(drives / CLONE / "runs"))
-    if target.exists():
-        return target
-    found = sorted(p for depth in ("*", "*/*") for p in drives.glob(depth) if _is_data_set(p))
+    return target if target.exists() else _fetch(drives, target)
+
+
+def _fetch(drives: Path, target: Path) -> Path:
+    """Copy or unpack the data set that is found on the Drive; nothing stays at `target` if it is incomplete."""
+    found = [path for known in (_is_data_set, _is_from_kaggle) for path in _within(drives, 2) if known(path)]
     if not found:
-        raise DataError(f"{drives}: no folder or zip whose name begins with for-rerec here or one level below; add it")
+        wanted = f"no folder with clips, and no archive ({', '.join(ARCHIVES)}), whose name begins with for-rerec"
+        raise DataError(f"{drives}: {wanted} here or one level below; add it")
     partial = target.with_name("partial")
     shutil.rmtree(partial, ignore_errors=True)
     (_unpack if found[0].is_file() else _copy)(found[0], partial)
+    if not find_sets(partial):
+        raise DataError(f"{found[0]}: holds no data set; expected {LAYOUT}")
     return partial.rename(target)
 
 
+def _within(folder: Path, depth: int) -> list[Path]:
+    """What is up to `depth` levels below a folder: the first level first, each by name."""
+    return [path for n in range(1, depth + 1) for path in sorted(folder.glob("/".join("*" * n)))]
+
+
 def _is_data_set(path: Path) -> bool:
-    return path.name.lower().startswith("for-rerec") and (path.is_dir() or path.suffix.lower() == ".zip")
+    """Whether this is for-rerecorded by its name: an archive, or a folder that holds a data set."""
+    if not path.name.lower().replace("_", "-").startswith("for-rerec"):
+        return False
+    return bool(find_sets(path)) if path.is_dir() else path.name.lower().endswith(ARCHIVES)
+
+
+def _is_from_kaggle(path: Path) -> bool:
+    """Whether this is a zip under the name of all downloads from Kaggle, and holds SPLIT/CLASS/*.wav."""
+    if path.name.lower().startswith("archive") and path.suffix.lower() == ".zip":
+        with suppress(*BROKEN), ZipFile(path) as archive:
+            clips = [name.lower().split("/") for name in archive.namelist() if name.lower().endswith(".wav")]
+            return any(len(c) > 2 and c[-3] in SPLIT_NAMES and c[-2] in LABEL_NAMES for c in clips)
+    return False
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -215,14 +275,37 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _unpack(source: Path, target: Path) -> None:
-    """Unpack a zip; DataError if its files would fill the disk, as those of a hostile or damaged archive might."""
-    with ZipFile(source) as archive:
-        size, free = sum(member.file_size for member in archive.infolist()), shutil.disk_usage(target.parents[1]).free
-        if size > 0.9 * free:
-            raise DataError(
-                f"{source}: would unpack to {size / 1e9:,.1f} GB, and the disk has {free / 1e9:,.1f} GB left"
-            )
-        archive.extractall(target, progress_bar(archive.infolist(), f"unpacking {source.name}"))
+    """Unpack an archive, only its for-rerecorded if it has several variants.
+
+    DataError if it is damaged, or if its files would fill the disk, as those of a hostile archive might.
+    """
+    is_zip = source.suffix.lower() == ".zip"
+    try:
+        with ZipFile(source) if is_zip else tarfile.open(source) as archive:
+            members = archive.infolist() if is_zip else _members(archive)
+            name, size = map(attrgetter, ("filename", "file_size") if is_zip else ("name", "size"))
+            chosen = [member for member in members if "for-rerec" in name(member).lower()] or members
+            _refuse_too_large(source, sum(map(size, chosen)), target.parents[1])
+            options = {} if is_zip else {"filter": "data"}  # nothing outside of its folder
+            archive.extractall(target, progress_bar(chosen, f"unpacking {source.name}"), **options)
+    except BROKEN as error:
+        reason, _, _ = str(error).partition(":\n")  # without the errors of all formats that `tarfile` tried
+        cure = "it is cut off or damaged; copy it to the Drive again"
+        raise DataError(f"{source}: cannot be unpacked ({reason}); {cure}") from error
+
+
+def _members(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """All members; ReadError also where the file is cut between two of them, which `tarfile` does not notice."""
+    members = archive.getmembers()
+    archive.fileobj.seek(archive.offset)
+    if not archive.fileobj.read().startswith(bytes(512)):  # zeros mark the end; at its end gzip checks the whole
+        raise tarfile.ReadError("its end is missing")
+    return members
+
+
+def _refuse_too_large(source: Path, size: int, disk: Path) -> None:
+    if size > 0.9 * (free := shutil.disk_usage(disk).free):
+        raise DataError(f"{source}: would unpack to {size / 1e9:,.1f} GB, and the disk has {free / 1e9:,.1f} GB left")
 
 
 def _save(folder: Path, content: dict, data: bytes) -> Path:

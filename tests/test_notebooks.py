@@ -1,22 +1,31 @@
 """What every notebook must be; that each one runs is nbval's part."""
 
+import ast
+import io
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import zipfile
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
+from IPython.display import Markdown
 from packaging.requirements import Requirement
 
 from dfa_utils import colab, install, toy
 from dfa_utils.checkpoint import runs_folder
+from dfa_utils.dataset import scan
+from dfa_utils.inference import Detector
 from dfa_utils.layouts import DataError
 from dfa_utils.train import fit
 
@@ -111,8 +120,8 @@ def test_all_notebooks_speak_of_the_same_detector():
 
 def test_the_page_shows_every_line_itself():
     code = [cell["text"] for cell in cells(ROOT / "notebooks" / f"{PAGE}.ipynb", "code")]
-    assert not any("dfa_utils" in text for text in code[1:])  # the first cell finds the data
-    text = "\n".join(code)
+    text = "\n".join(code[1:])
+    assert re.findall(r".*dfa_utils.*", text) == ["from dfa_utils import load_audio, scan"]  # they find and read all
     for part in ("torchaudio.load", "librosa", "MelSpectrogram", "AmplitudeToDB", "(Dataset)", "(nn.Module)", "softmax",
                  "loss.backward()", "accuracy_score", "f1_score", "confusion_matrix", "def predict_file"):  # fmt: skip
         assert part in text, part
@@ -270,52 +279,239 @@ def test_data_root_from_the_environment_or_a_path(monkeypatch, machine):
 
 def test_the_drive_is_for_colab(monkeypatch):
     monkeypatch.delenv("DFA_DATA")
-    with pytest.raises(DataError, match="Colab only"):
+    with pytest.raises(DataError, match="works in Colab, and on Kaggle"):
         colab.data_root("drive")
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_data_root_from_the_drive_is_copied_to_the_local_disk(monkeypatch, machine, packed):
-    folder = machine / "drive" / "MyDrive" / "sets"
-    (folder / "for-rerecorded" / "training").mkdir(parents=True)
-    (folder / "for-rerecorded" / "training" / "a.wav").write_text("samples")
-    if packed:
-        with zipfile.ZipFile(folder / "for-rerec.zip", "w") as archive:
-            archive.write(folder / "for-rerecorded" / "training" / "a.wav", "for-rerecorded/training/a.wav")
-        (folder / "for-rerecorded").rename(folder / "hidden")
-    root = run_first_cell(monkeypatch, installed=True, use="drive")[1]
+CLIP = "for-rerecorded/training/real/a.wav"
+
+
+@pytest.fixture
+def my_drive(machine):
+    """The top folder of the stubbed Drive."""
+    folder = machine / "drive" / "MyDrive"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def pack(path, *names, content=b"samples"):
+    """An archive of files with these names; its kind follows from its own name."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.writestr(name, content)
+        return
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def take_from_drive(monkeypatch):
+    """The data root of the first cell with DATA = "drive"."""
+    return run_first_cell(monkeypatch, installed=True, use="drive")[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["folder", "for-rerec.zip", "for-rerec.tar.gz", "for-rerec.tar", "FOR-Rerec.tgz", "for_rerec.zip"]
+)
+def test_data_root_from_the_drive_is_copied_to_the_local_disk(monkeypatch, machine, my_drive, name):
+    (my_drive / "sets").mkdir()
+    (my_drive / "for-rerec").mkdir()  # empty: what was made for an archive that then went beside it
+    if name == "folder":
+        clip = my_drive / "sets" / CLIP
+        clip.parent.mkdir(parents=True)
+        clip.write_text("samples")
+    else:
+        pack(my_drive / "sets" / name, CLIP)
+    root = take_from_drive(monkeypatch)
     assert root == machine / "local" / "for-rerecorded"
     assert [path.read_text(encoding="utf-8") for path in root.rglob("a.wav")] == ["samples"]
-    assert runs_folder() == machine / "drive" / "MyDrive" / "deepfake-audio" / "runs"  # what is trained is kept
-    assert run_first_cell(monkeypatch, installed=True, use="drive")[1] == root
+    assert runs_folder() == my_drive / "deepfake-audio" / "runs"  # what is trained is kept
+    assert take_from_drive(monkeypatch) == root
 
 
-def test_a_drive_without_the_data_set_says_where_to_put_it(monkeypatch, machine):
-    with pytest.raises(DataError, match="for-rerec"):
-        run_first_cell(monkeypatch, installed=True, use="drive")
+def test_a_zip_from_kaggle_is_taken_by_what_it_holds_and_of_four_variants_the_rerecorded(monkeypatch, my_drive):
+    pack(my_drive / "archive.zip", "photos/train/real/a.jpg")
+    pack(my_drive / "archive (1).zip", "for-norm/for-norm/training/real/a.wav", f"for-rerec/{CLIP}")
+    (my_drive / "archive (2).zip").write_bytes(b"no zip")
+    root = take_from_drive(monkeypatch)
+    assert [path.relative_to(root).as_posix() for path in root.rglob("*.wav")] == [f"for-rerec/{CLIP}"]
 
 
-def test_an_archive_that_would_fill_the_disk_is_refused(monkeypatch, machine):
-    folder = machine / "drive" / "MyDrive"
-    folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(folder / "for-rerec.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("training/zeros.wav", bytes(10**7))
-    assert (folder / "for-rerec.zip").stat().st_size < 20_000
+def test_on_kaggle_the_inputs_are_searched(monkeypatch, machine):
+    monkeypatch.setattr(colab, "KAGGLE", machine / "input")
+    homes = [machine / "input" / "fake-or-real" / name for name in ("for-norm/for-norm", "for-rerec/for-rerecorded")]
+    for home in homes:
+        (home / "training" / "real").mkdir(parents=True)
+    assert take_from_drive(monkeypatch) == homes[1]
+    homes[1].parent.rename(machine / "hidden")
+    assert take_from_drive(monkeypatch) == homes[0]  # the only one
+    (machine / "input" / "other" / "training").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"2 data sets; set DATA to one of them: .*for-norm, .*other"):
+        take_from_drive(monkeypatch)
+
+
+def test_a_drive_without_the_data_set_says_where_to_put_it(monkeypatch, my_drive):
+    (my_drive / "for-rerec").mkdir()
+    with pytest.raises(DataError, match=r"no folder with clips, and no archive \(.*tar\.gz.* begins with for-rerec"):
+        take_from_drive(monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["for-rerec.zip", "for-rerec.tar.gz", "for-rerec.tgz", "for-rerec.tar"])
+def test_an_archive_that_is_cut_off_at_any_place_is_named_with_the_cure(monkeypatch, machine, my_drive, name):
+    names = [CLIP.replace("a.wav", f"{letter}.wav") for letter in "abc"]
+    pack(my_drive / name, *names, content=os.urandom(700))
+    whole = (my_drive / name).read_bytes()
+    end = 3 * (512 + 1024) if name.endswith(".tar") else len(whole)  # a tar may lack the zeros behind its end
+    for size in (*(end * part // 60 for part in (0, 1, 6, 20, 30, 40, 55)), end - 1):  # 20, 40: between two files
+        (my_drive / name).write_bytes(whole[:size])
+        with pytest.raises(DataError, match=rf"{name}: cannot be unpacked .*cut off or damaged; copy it"):
+            take_from_drive(monkeypatch)
+    (my_drive / name).write_bytes(whole)
+    assert len(list(take_from_drive(monkeypatch).rglob("*.wav"))) == 3
+
+
+def test_an_archive_without_a_data_set_is_named(monkeypatch, machine, my_drive):
+    pack(my_drive / "for-rerec.zip", "readme.txt")
+    with pytest.raises(DataError, match=r"for-rerec\.zip: holds no data set"):
+        take_from_drive(monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["for-rerec.zip", "for-rerec.tar.gz"])
+def test_an_archive_that_would_fill_the_disk_is_refused(monkeypatch, machine, my_drive, name):
+    pack(my_drive / name, "training/real/zeros.wav", content=bytes(10**7))
+    assert (my_drive / name).stat().st_size < 20_000
     monkeypatch.setattr(colab.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 * 10**6))
-    with pytest.raises(DataError, match=r"for-rerec\.zip: would unpack to 0\.0 GB, and the disk has 0\.0 GB left"):
-        run_first_cell(monkeypatch, installed=True, use="drive")
+    with pytest.raises(DataError, match=rf"{name}: would unpack to 0\.0 GB, and the disk has 0\.0 GB left"):
+        take_from_drive(monkeypatch)
     assert not list((machine / "local").rglob("*.wav"))
 
 
-def test_nothing_is_unpacked_outside_its_folder(monkeypatch, machine):
-    folder = machine / "drive" / "MyDrive"
-    folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(folder / "for-rerec.zip", "w") as archive:
-        for name in ("../../escaped.wav", "/escaped.wav", "training/real/../../../../escaped.wav", "training/a.wav"):
-            archive.writestr(name, "samples")
-    root = run_first_cell(monkeypatch, installed=True, use="drive")[1]
+HOSTILE = ("../../escaped.wav", "/escaped.wav", "training/real/../../../../escaped.wav")
+
+
+def test_nothing_is_unpacked_outside_its_folder(monkeypatch, machine, my_drive):
+    pack(my_drive / "for-rerec.zip", *HOSTILE, "training/real/a.wav")
+    root = take_from_drive(monkeypatch)
     assert all(root in path.parents for path in machine.rglob("*.wav"))
-    assert (root / "training" / "a.wav").exists()
+    assert (root / "training" / "real" / "a.wav").exists()
+
+
+def test_a_tar_that_leads_outside_its_folder_is_refused(monkeypatch, machine, my_drive):
+    pack(my_drive / "for-rerec.tar", *HOSTILE, "training/real/a.wav")
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        take_from_drive(monkeypatch)
+    assert not [path for path in machine.rglob("*.wav") if "partial" not in path.parts]
+
+
+def copy_clips(source, target, name="{split}/{label}/{stem}{suffix}", skip=()):
+    """Copy a data set of folders, each clip under a new name; folders in `skip` (SPLIT/CLASS) are left out."""
+    for clip in sorted(source.rglob("*.wav")):
+        split, label = clip.parts[-3:-1]
+        if not {split, f"{split}/{label}"} & {*skip}:
+            path = target / name.format(split=split, label=label, stem=clip.stem, suffix=clip.suffix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(clip, path)
+    return target
+
+
+def first_cells(monkeypatch, root, count=4):
+    """The variables after the first code cells of the page, on the data set at `root`."""
+    space = {}
+    monkeypatch.setenv("DFA_DATA", str(root))
+    for cell in cells(ROOT / "notebooks" / f"{PAGE}.ipynb", "code")[:count]:
+        exec(cell["text"], space)
+    return space
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b/{split}/{label}/{stem}{suffix}", "{split}/{label}/inner/{stem}.WAV", "{split}/{label}/{stem}.wav"]
+)
+@pytest.mark.filterwarnings("ignore:left out")
+def test_the_page_finds_and_reads_what_scan_finds(monkeypatch, tmp_path, tiny_root, name):
+    root = copy_clips(tiny_root, tmp_path, name)
+    folder = next(root.rglob("*.[wW][aA][vV]")).parent
+    (folder / "._0.wav").write_bytes(b"of a Mac")
+    (folder / "broken.wav").write_bytes(b"")
+    space = first_cells(monkeypatch, root)
+    assert len(space["clips"]) == 48
+    assert {len(space["load"](path)) for path in space["clips"].path} == {8_000}
+
+
+def test_the_page_reads_a_manifest_an_m4a_and_other_names_of_splits(monkeypatch, tmp_path, tiny_root):
+    root = copy_clips(tiny_root, tmp_path / "wavs")
+    rows = [(f"{i}.wav", path, path.parts[-3][:5].upper()) for i, path in enumerate(sorted(root.rglob("*.wav")))]
+    table = pd.DataFrame([(path, split, path.parts[-2]) for _, path, split in rows], columns=["path", "split", "label"])
+    table.split = table.split.map({"TRAIN": "train", "VALID": "val", "TESTI": "test"})
+    shutil.copyfile(Path(__file__).with_name("tone.m4a"), root / "tone.m4a")
+    table.loc[len(table)] = [root / "tone.m4a", "train", "real"]
+    table.to_csv(root / "manifest.csv", index=False)
+    space = first_cells(monkeypatch, root)
+    assert len(space["clips"]) == 49
+    assert len(space["load"](root / "tone.m4a")) > 8_000
+
+
+@pytest.mark.parametrize(
+    ("skip", "gaps"),
+    [
+        (["training", "validation"], "real clips for training, fake clips for training, real clips for validation"),
+        (["training/fake", "validation/fake", "testing/fake"], "fake clips for training, fake clips for validation"),
+    ],
+)
+def test_where_a_class_is_missing_a_sentence_says_so_and_the_toy_data_stand_in(
+    monkeypatch, capsys, tmp_path, tiny_root, few_clips, skip, gaps
+):
+    monkeypatch.setattr(toy, "cached_root", lambda: few_clips)
+    shown = []
+    monkeypatch.setattr(colab, "display", shown.append)
+    root = copy_clips(tiny_root, tmp_path / "mine", skip=skip)
+    space = first_cells(monkeypatch, root)
+    assert few_clips == space["ROOT"]
+    assert f"`mine` has no usable {gaps}" in shown[0].data
+    assert "training, validation, testing, so it continues with the toy data" in shown[0].data
+    assert ("04 and 05 work with your data" in shown[0].data) == ("testing/fake" not in skip)
+
+
+def test_data_without_training_are_judged_by_the_released_detector(tmp_path, tiny_root):
+    root = copy_clips(tiny_root, tmp_path, skip=["training", "validation"])
+    assert colab.usable_root(root, "testing") == root
+    detector, which = colab.get_detector(scan(root, splits=None))
+    assert detector.fingerprint == Detector.load().fingerprint
+    assert "*released* detector" in which
+
+
+def run_all_cells(path):
+    """Run the code cells of a notebook in one namespace; the sentences that they show."""
+    space, said = {}, []
+    for cell in cells(path, "code"):
+        tree = ast.parse(cell["text"])
+        shown = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, path.name, "exec"), space)
+        if shown:
+            value = eval(compile(ast.Expression(shown.value), path.name, "eval"), space)
+            said.append(value.data if isinstance(value, Markdown) else "")
+    plt.close("all")
+    return "\n".join(said)
+
+
+@pytest.mark.parametrize(("name", "clue"), [
+    ("01_explore", r"Too few clips to tell.*0 real and 0 fake"),
+    ("04_evaluate", r"\*released\* detector.*too few clips for it"),
+    ("05_inference", r"\*released\* detector.*The detector: \d of 3\."),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_three_testing_clips_are_enough_for_what_does_not_train(monkeypatch, tmp_path, few_clips, name, clue):
+    table = pd.read_csv(few_clips / "manifest.csv", keep_default_na=False)
+    testing = table[table.split == "testing"].sort_values("label").iloc[[0, -2, -1]]
+    for path, label in zip(testing.path, testing.label, strict=True):
+        (tmp_path / "testing" / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(few_clips / path, tmp_path / "testing" / label)
+    monkeypatch.setenv("DFA_DATA", str(tmp_path))
+    said = run_all_cells(ROOT / "notebooks" / f"{name}.ipynb")
+    assert re.search(clue, said, re.DOTALL)
+    assert not re.search(r"\bnan|no trap found|continues with the toy data", said)
 
 
 def test_results_are_found_in_the_checkout_and_in_a_clone_below(monkeypatch, tmp_path):
