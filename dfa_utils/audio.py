@@ -127,15 +127,6 @@ def libsndfile_name(path) -> bytes | str:
     return os.fsencode(path) if os.name == "posix" else os.fspath(path)
 
 
-def has_ffmpeg() -> bool:
-    """Whether torchcodec and an FFmpeg that it can use are installed, so that `torchaudio.load` works."""
-    try:
-        import torchcodec.decoders  # noqa: F401
-    except (ImportError, OSError, RuntimeError):
-        return False
-    return True
-
-
 def _resampled(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterator[np.ndarray]:
     new, old = Fraction(sample_rate, rate).limit_denominator(LARGEST_RATIO).as_integer_ratio()
     margin = old * math.ceil(CONTEXT * max(1, old / new) / old)  # samples of context, in whole periods of the ratio
@@ -165,7 +156,8 @@ def _decode(name, source) -> Iterator[tuple[np.ndarray, int]]:
 def split_recordings(content: bytes | mmap) -> list[tuple[int, int]]:
     """Where the recordings in a file begin and end, in bytes; more than one if several files were joined to one."""
     kind = next((magic for magic in BEGINNINGS if content[: len(magic)] == magic), None)
-    if kind is None or (kind == b"RIFF" and _riff_size(content) >= len(content)):
+    size = int.from_bytes(content[4:8], "little")  # of a RIFF; 0, or a very large number, where nobody knew it
+    if kind is None or (kind == b"RIFF" and not 0 < size < min(len(content) - 8, UNKNOWN_SIZE)):
         return [(0, len(content))]
     begin = [found.start() for found in BEGINNINGS[kind].finditer(content)]
     if kind == b"OggS":  # a recording of several streams begins with a page for each
@@ -193,12 +185,6 @@ def _mapped(path: Path) -> mmap:
         raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again", "empty")
     with open(path, "rb") as file:
         return mmap(file.fileno(), 0, access=ACCESS_READ)
-
-
-def _riff_size(content: bytes | mmap) -> int:
-    """Bytes of a RIFF file according to its header; 0 and sizes that nobody knew count as the whole file."""
-    size = int.from_bytes(content[4:8], "little")
-    return 8 + size if 0 < size < UNKNOWN_SIZE else len(content)
 
 
 def _decode_part(name, source) -> Iterator[tuple[np.ndarray, int]]:
@@ -275,7 +261,7 @@ def _frames(name, container: "av.container.InputContainer") -> Iterator[tuple[np
             samples = frame.to_ndarray()
             samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
             end = (frame.time or end) + frame.samples / frame.sample_rate
-            yield _in_float(samples), frame.sample_rate
+            yield in_float(samples), frame.sample_rate
     promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
     cut_off = container.format.name.startswith("mov") and end < promised - 5 * TOLERATED  # other formats estimate it
     if cut_off or (damage and container.format.name == "flac"):
@@ -283,7 +269,8 @@ def _frames(name, container: "av.container.InputContainer") -> Iterator[tuple[np
         raise AudioError(f"{name}: {what}; fetch the file again", "truncated")
 
 
-def _in_float(samples: np.ndarray) -> np.ndarray:
+@np.errstate(over="ignore")
+def in_float(samples: np.ndarray) -> np.ndarray:
     """Samples of any type as float32 of full scale 1."""
     if samples.dtype.kind == "f":
         return samples.astype(np.float32)

@@ -13,7 +13,6 @@ import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from gzip import BadGzipFile
 from operator import attrgetter
 from pathlib import Path
@@ -33,7 +32,7 @@ from dfa_utils.checkpoint import newest_run
 from dfa_utils.config import Config
 from dfa_utils.dataset import fingerprint, scan
 from dfa_utils.inference import Detector
-from dfa_utils.layouts import LABEL_NAMES, LAYOUT, SPLIT_NAMES, DataError, find_sets
+from dfa_utils.layouts import LAYOUT, DataError, find_sets
 from dfa_utils.plots import NAMES
 from dfa_utils.support import progress_bar, wav_bytes
 from dfa_utils.train import fit
@@ -236,7 +235,7 @@ def _from_drive() -> Path:
 
 def _fetch(drives: Path, target: Path) -> Path:
     """Copy or unpack the data set that is found on the Drive; nothing stays at `target` if it is incomplete."""
-    found = [path for known in (_is_data_set, _is_from_kaggle) for path in _within(drives, 2) if known(path)]
+    found = [path for depth in ("*", "*/*") for path in sorted(drives.glob(depth)) if _is_data_set(path)]
     if not found:
         wanted = f"no folder with clips, and no archive ({', '.join(ARCHIVES)}), whose name begins with for-rerec"
         raise DataError(f"{drives}: {wanted} here or one level below; add it")
@@ -248,25 +247,11 @@ def _fetch(drives: Path, target: Path) -> Path:
     return partial.rename(target)
 
 
-def _within(folder: Path, depth: int) -> list[Path]:
-    """What is up to `depth` levels below a folder: the first level first, each by name."""
-    return [path for n in range(1, depth + 1) for path in sorted(folder.glob("/".join("*" * n)))]
-
-
 def _is_data_set(path: Path) -> bool:
     """Whether this is for-rerecorded by its name: an archive, or a folder that holds a data set."""
     if not path.name.lower().replace("_", "-").startswith("for-rerec"):
         return False
     return bool(find_sets(path)) if path.is_dir() else path.name.lower().endswith(ARCHIVES)
-
-
-def _is_from_kaggle(path: Path) -> bool:
-    """Whether this is a zip under the name of all downloads from Kaggle, and holds SPLIT/CLASS/*.wav."""
-    if path.name.lower().startswith("archive") and path.suffix.lower() == ".zip":
-        with suppress(*BROKEN), ZipFile(path) as archive:
-            clips = [name.lower().split("/") for name in archive.namelist() if name.lower().endswith(".wav")]
-            return any(len(c) > 2 and c[-3] in SPLIT_NAMES and c[-2] in LABEL_NAMES for c in clips)
-    return False
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -285,7 +270,9 @@ def _unpack(source: Path, target: Path) -> None:
             members = archive.infolist() if is_zip else _members(archive)
             name, size = map(attrgetter, ("filename", "file_size") if is_zip else ("name", "size"))
             chosen = [member for member in members if "for-rerec" in name(member).lower()] or members
-            _refuse_too_large(source, sum(map(size, chosen)), target.parents[1])
+            unpacked, free = sum(map(size, chosen)) / 1e9, shutil.disk_usage(target.parents[1]).free / 1e9
+            if unpacked > 0.9 * free:
+                raise DataError(f"{source}: would unpack to {unpacked:,.1f} GB, and the disk has {free:,.1f} GB left")
             options = {} if is_zip else {"filter": "data"}  # nothing outside of its folder
             archive.extractall(target, progress_bar(chosen, f"unpacking {source.name}"), **options)
     except BROKEN as error:
@@ -301,11 +288,6 @@ def _members(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
     if not archive.fileobj.read().startswith(bytes(512)):  # zeros mark the end; at its end gzip checks the whole
         raise tarfile.ReadError("its end is missing")
     return members
-
-
-def _refuse_too_large(source: Path, size: int, disk: Path) -> None:
-    if size > 0.9 * (free := shutil.disk_usage(disk).free):
-        raise DataError(f"{source}: would unpack to {size / 1e9:,.1f} GB, and the disk has {free / 1e9:,.1f} GB left")
 
 
 def _save(folder: Path, content: dict, data: bytes) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from dfa_utils.audio import AudioError, mono_blocks, resample_blocks, stream_audio
+from dfa_utils.audio import AudioError, in_float, mono_blocks, resample_blocks, stream_audio
 from dfa_utils.checkpoint import RELEASED, fingerprint_of, load_checkpoint
 from dfa_utils.models import fuse_for_scoring
 from dfa_utils.speech import SpeechCheck, reason_to_abstain
@@ -20,7 +20,6 @@ from dfa_utils.windows import cut_windows, find_sounds, in_pieces
 
 PATHS = (str, os.PathLike)
 BYTES = (bytes, bytearray, memoryview)
-FULL_SCALE = {"int8": 2**7, "uint8": 2**7, "int16": 2**15, "int32": 2**31}  # of samples that are integers
 BATCH = 32  # windows that are scored at once
 PIECE_SECONDS = 120  # s; longer recordings are cut into windows piece by piece, so that memory does not grow with them
 
@@ -105,9 +104,8 @@ class Detector:
 
         A file is a path, an open binary file, or its bytes; its header gives the rate. Samples [T] (or [1, T]) are an
         array, a tensor or a list: floats in [-1, 1], or integers of 8, 16 or 32 bits. They may come with their own
-        rate: (rate, samples) as from Gradio, (samples, rate), the dict {"array", "sampling_rate"} of `datasets`, or
-        its AudioDecoder. Raises AudioError for anything else, and for a recording that is unreadable, empty, not
-        finite, or silent throughout.
+        rate: (rate, samples) as from Gradio, or the dict {"array", "sampling_rate"} of `datasets`. Raises AudioError
+        for anything else, and for a recording that is unreadable, empty, not finite, or silent throughout.
         """
         if _is_file(source):
             [(_, result)] = self.predict_files([source])
@@ -239,17 +237,11 @@ def _open(file) -> tuple[str, "str | io.IOBase"]:
 
 def _samples_and_rate(source, sample_rate: float) -> tuple[np.ndarray, float]:
     """The samples [T, channels] and their rate in Hz (`sample_rate`, unless they come with their own)."""
-    if hasattr(source, "get_all_samples"):  # an AudioDecoder of torchcodec or datasets
-        decoded = source.get_all_samples()
-        source = decoded.sample_rate, decoded.data.T
-    elif isinstance(source, Mapping):
+    if isinstance(source, Mapping):
         source, sample_rate = source.get("array"), source.get("sampling_rate", sample_rate)
-    pair = isinstance(source, tuple) and len(source) == 2
-    rate_first = pair and isinstance(source[0], Real)  # then samples are [T, channels]
-    if rate_first:
+    rate_first = isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], Real)
+    if rate_first:  # then samples are [T, channels]
         sample_rate, source = source
-    elif pair and isinstance(source[1], Real):
-        source, sample_rate = source
     if not isinstance(sample_rate, Real):
         raise AudioError(f"array: its sample rate must be a number of Hz such as 16000, got {sample_rate!r}", "rate")
     samples = _as_floats(source)
@@ -270,11 +262,8 @@ def _as_floats(samples) -> np.ndarray:
         samples = np.asarray(samples)
     except ValueError:  # lists of different lengths
         samples = np.asarray(None)
-    if samples.dtype.name in FULL_SCALE:
-        middle = 128 if samples.dtype == np.uint8 else 0
-        return (samples.astype(np.float32) - middle) / FULL_SCALE[samples.dtype.name]
-    if not samples.size or not samples.ndim or not np.issubdtype(samples.dtype, np.floating):
+    if not samples.size or not samples.ndim or samples.dtype.kind not in "iuf" or samples.dtype in ("int64", "uint64"):
         what = f"got {kind}" + (f" of {samples.dtype} {samples.shape}" if samples.ndim else "")
         wanted = "a file (path, open file, bytes) or samples [T], floats in [-1, 1] or integers of 8, 16 or 32 bits"
         raise AudioError(f"array: {what}, expected {wanted}; predict_files takes several files", "samples")
-    return samples if samples.dtype.itemsize >= 4 else samples.astype(np.float32)
+    return in_float(samples)

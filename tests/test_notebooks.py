@@ -332,14 +332,6 @@ def test_data_root_from_the_drive_is_copied_to_the_local_disk(monkeypatch, machi
     assert take_from_drive(monkeypatch) == root
 
 
-def test_a_zip_from_kaggle_is_taken_by_what_it_holds_and_of_four_variants_the_rerecorded(monkeypatch, my_drive):
-    pack(my_drive / "archive.zip", "photos/train/real/a.jpg")
-    pack(my_drive / "archive (1).zip", "for-norm/for-norm/training/real/a.wav", f"for-rerec/{CLIP}")
-    (my_drive / "archive (2).zip").write_bytes(b"no zip")
-    root = take_from_drive(monkeypatch)
-    assert [path.relative_to(root).as_posix() for path in root.rglob("*.wav")] == [f"for-rerec/{CLIP}"]
-
-
 def test_on_kaggle_the_inputs_are_searched(monkeypatch, machine):
     monkeypatch.setattr(colab, "KAGGLE", machine / "input")
     homes = [machine / "input" / "fake-or-real" / name for name in ("for-norm/for-norm", "for-rerec/for-rerecorded")]
