@@ -84,6 +84,7 @@ def predict(
     """Judge files and folders.
 
     Each file gets a score, P(fake), and a verdict: real, fake, or uncertain where errors are frequent.
+    A likelihood ratio says how many times more likely such a score is for synthetic than for genuine speech.
     With --json, each line is an object with the scores of all windows of a file.
     """
     from dfa_utils.layouts import expand
@@ -109,7 +110,7 @@ def predict(
 def train(
     data: Data,
     folder: Annotated[str | None, typer.Option(help="where checkpoints go (default: in $DFA_RUNS or runs/)")] = None,
-    model: Annotated[str, typer.Option(metavar="NAME", help="cnn, statistics, or timm:NAME of a timm model")] = "cnn",
+    model: Annotated[str, typer.Option(metavar="NAME", help="cnn, or timm:NAME of a timm model")] = "cnn",
     batch_size: Annotated[int | None, typer.Option(help="clips per step (default: by the number of clips)")] = None,
     learning_rate: float = Config.learning_rate,
     seed: int = Config.seed,
@@ -241,8 +242,9 @@ def _say_result(path: str, result, detector: str, as_json: bool) -> None:
 
     failed = isinstance(result, Exception)
     if as_json:
-        found = {"path": path, "error": str(result)} if failed else asdict(result) | {"label": result.label}
-        _say(found | {"detector": detector})
+        derived = () if failed else ("label", "likelihood_ratio", "support", "suspicious")
+        found = {"path": path, "error": str(result)} if failed else asdict(result)
+        _say(found | {name: getattr(result, name) for name in derived} | {"detector": detector})
     elif failed or not (console := Console()).is_terminal:
         _say(f"error: {result}" if failed else result)
     else:

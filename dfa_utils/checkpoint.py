@@ -14,14 +14,14 @@ from safetensors.torch import load, save
 from torch import nn
 
 from dfa_utils.config import LAST_READER, Config
-from dfa_utils.models import Ensemble, build_model
+from dfa_utils.models import SpectrogramDetector, build_model
 from dfa_utils.support import write_atomically
 
 log = logging.getLogger(__name__)
 RELEASED = Path(__file__).parent / "weights" / "detector.safetensors"
 FORMAT = 2  # of the header; counts up when an older version cannot read it any more
 TRAINING_STATE = "optimizer."  # tensors under this prefix belong to the training loop, not to the detector
-COMPUTED = "front_ends."  # tensors under this name (`SpectrogramDetector.front_ends`) follow from the config
+COMPUTED = "front_end."  # tensors under this prefix (`SpectrogramDetector.front_end`) follow from the config
 
 
 class CheckpointError(ValueError):
@@ -36,10 +36,8 @@ def runs_folder() -> Path:
 
 
 def save_checkpoint(path, model: nn.Module, info: dict, tensors: dict | None = None) -> None:
-    """Write model, config (of each member), `info` (what JSON can hold) and further `tensors` in one step."""
+    """Write model, config, `info` (what JSON can hold) and further `tensors` in one step."""
     header = {"format": str(FORMAT), "config": model.config.to_json(), "info": json.dumps(info)}
-    if isinstance(model, Ensemble):
-        header["members"] = json.dumps([member.config.to_json() for member in model.members])
     everything = learnt_tensors(model) | (tensors or {})
     content = {name: value.detach().cpu().contiguous() for name, value in everything.items()}
     write_atomically(path, save(content, metadata=header))
@@ -66,43 +64,39 @@ def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
 
 def check_info(info: dict) -> None:
     """ValueError unless the numbers that a verdict depends on, as far as they are there, make sense."""
-    slope, offset = info.get("calibration", (1.0, 0.0))
+    slope, offset, half = (*info.get("calibration", (1.0, 0.0)), 0.0)[:3]
     low, high = info.get("uncertain") or (0.0, 1.0)
-    numbers = slope, offset, low, high, info.get("threshold", 0.5), info.get("limit", 0.0)
+    real, fake = info.get("evidence") or (1, 1)
+    numbers = slope, offset, half, low, high, real, fake, info.get("threshold", 0.5), info.get("limit", 0.0)
     if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers):
-        raise ValueError("calibration, threshold, limit and the bounds of `uncertain` must be finite numbers")
-    if low > high:
-        raise ValueError(f"the bounds of `uncertain` must be in order, got {low} and {high}")
+        raise ValueError("calibration, threshold, limit, evidence and the bounds of `uncertain` must be finite numbers")
+    if low > high or half < 0 or min(real, fake) < 1:
+        raise ValueError(
+            "`uncertain` must be in order, `evidence` at least 1, and the half of `calibration` not negative"
+        )
 
 
 def restore(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Put a checkpoint's tensors into a model made from its config.
-
-    Raises RuntimeError where they do not fit, and ValueError for an ensemble of older versions in which some members
-    only advised the others.
-    """
+    """Put a checkpoint's tensors into a model made from its config; raises RuntimeError where they do not fit."""
     learnt = {name: value for name, value in tensors.items() if not name.startswith(TRAINING_STATE)}
-    computed = {name: value for name, value in model.state_dict().items() if COMPUTED in name}
+    computed = {name: value for name, value in model.state_dict().items() if name.startswith(COMPUTED)}
     model.load_state_dict(computed | learnt)
-    if isinstance(model, Ensemble) and not model.leads.all():
-        raise ValueError(f"members that advise have been removed; commit {LAST_READER} is the last that reads them")
 
 
 def learnt_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """The tensors of a detector that do not follow from its config, by name."""
-    return {name: value for name, value in model.state_dict().items() if COMPUTED not in name}
+    return {name: value for name, value in model.state_dict().items() if not name.startswith(COMPUTED)}
 
 
 def fingerprint_of(model: nn.Module, figures: tuple) -> str:
     """12 hex digits that change with everything that a detector's score or verdict follows from, and nothing else.
 
-    Hashed are the learnt tensors, the settings of every member that differ from their defaults, and the `figures`:
-    calibration, threshold and bounds of `uncertain`. What is computed from settings is not, as it differs in the last
-    bit between processors; nor is the speech check.
+    Hashed are the learnt tensors, the settings that differ from their defaults, and the `figures`: calibration,
+    threshold, bounds of `uncertain`, and the clips behind them. What is computed from settings is not, as it differs in
+    the last bit between processors; nor is the speech check.
     """
     digest = hashlib.sha256(repr(figures).encode())
-    for part in getattr(model, "members", [model]):
-        digest.update(repr(sorted(part.config.changed.items())).encode())
+    digest.update(repr(sorted(model.config.changed.items())).encode())
     for name, value in sorted(learnt_tensors(model).items()):
         digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
@@ -161,8 +155,8 @@ def _newest_first(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
-def _build(header: dict[str, str]) -> nn.Module:
-    """The detector that a header describes, with fresh weights."""
-    configs = json.loads(header["members"]) if "members" in header else [header["config"]]
-    models = [build_model(config=Config.from_json(config), pretrained=False) for config in configs]
-    return Ensemble(models) if "members" in header else models[0]
+def _build(header: dict[str, str]) -> SpectrogramDetector:
+    """The detector that a header describes, with fresh weights. Raises ValueError for an ensemble."""
+    if "members" in header:
+        raise ValueError(f"ensembles have been removed; commit {LAST_READER} is the last that reads them")
+    return build_model(config=Config.from_json(header["config"]), pretrained=False)

@@ -6,17 +6,15 @@ from dataclasses import Field, dataclass, field, fields, replace
 from itertools import pairwise
 from numbers import Integral, Real
 
-SPECTROGRAM = ("n_fft", "hop_length", "n_mels", "f_min", "f_max")  # the settings that tell one spectrogram from another
-MOST_ITEMS = 16  # channels, and extra spectrograms
-MOST_WEIGHTS = 2**25  # of all convolutions, and of all filter banks; a hostile checkpoint could exhaust memory
+MOST_CHANNELS = 16  # entries of `channels`
+MOST_WEIGHTS = 2**25  # of all convolutions, and of the filter bank; a hostile checkpoint could exhaust memory
 LAST_READER = "7e0fb69"  # the last commit that reads checkpoints of retired models and settings
 
-# Checkpoints of format 1 have other names for some settings, and settings that no longer exist. Those in RETIRED must
+# Older checkpoints have other names for some settings, and settings that no longer exist. Those in RETIRED must
 # have the value given here, which is what all models do now; those in IGNORED belong to models that no longer exist.
 FORMER_NAMES = {"scale": "frequency_scale", "centre": "mean_subtraction", "borrowed": "pretrained"}
-FORMER_NAMES |= {"views": "extra_spectrograms"}
 RETIRED = {"top_db": 80.0, "db_scale": 20.0, "gradient_norm": 1.0, "layer_decay": 1.0, "accumulate": 1}
-RETIRED |= {"recompute": False, "frozen_layers": 0}
+RETIRED |= {"recompute": False, "frozen_layers": 0, "views": [], "extra_spectrograms": []}
 IGNORED = ("width", "depth", "heads")
 
 
@@ -50,7 +48,6 @@ class Config:
     f_min: float = within(20.0, 0, 384_000)  # Hz
     f_max: float = within(8_000.0, 1e-3, 384_000)  # Hz; vocoders leave many of their traces at high frequencies
     mean_subtraction: str = one_of("clip", "band")  # of the whole, or of each band, which also removes the microphone
-    extra_spectrograms: tuple[tuple[float, ...], ...] = ()  # for models that see several; values of SPECTROGRAM
 
     # Network
     model: str = "cnn"  # a name in dfa_utils.models.BACK_ENDS, or "timm:NAME"
@@ -74,31 +71,21 @@ class Config:
     def __post_init__(self):
         object.__setattr__(self, "channels", tuple(self.channels))
         object.__setattr__(self, "augment", tuple((str(name), float(share)) for name, share in self.augment))
-        object.__setattr__(self, "extra_spectrograms", tuple(map(tuple, self.extra_spectrograms)))
         for setting in fields(self):
             _check(setting, getattr(self, setting.name))
         self._check_together()
 
     def _check_together(self) -> None:
         """Refuse settings that are possible one by one but not together, and lists of the wrong length."""
-        nyquist, count, extra = self.sample_rate / 2, len(self.channels), self.extra_spectrograms
-        complete = len(extra) <= MOST_ITEMS and all(len(values) == len(SPECTROGRAM) for values in extra)
+        nyquist, count = self.sample_rate / 2, len(self.channels)
         shares = [share for _, share in self.augment]
-        _require(1 <= count <= MOST_ITEMS, f"channels must be 1 to {MOST_ITEMS} numbers, got {count}")
-        _require(complete, f"extra_spectrograms must be up to {MOST_ITEMS} of ({', '.join(SPECTROGRAM)}), got {extra}")
+        _require(1 <= count <= MOST_CHANNELS, f"channels must be 1 to {MOST_CHANNELS} numbers, got {count}")
         _require(all(0 <= share <= 1 for share in shares), f"augment must have shares from 0 to 1, got {shares}")
         _require(self.batch_size % 2 == 0, f"batch_size must be even (half real, half fake), got {self.batch_size}")
         _require(self.f_min < self.f_max <= nyquist, f"f_max must be above f_min, up to {nyquist} Hz, got {self.f_max}")
-        filters = sum(each.n_fft * each.n_mels for each in self.front_end_configs)
         weights = sum(9 * c_in * c_out for c_in, c_out in pairwise(self.channels))
-        _require(filters <= MOST_WEIGHTS, f"n_fft * n_mels of all spectrograms must be up to {MOST_WEIGHTS:,}")
+        _require(self.n_fft * self.n_mels <= MOST_WEIGHTS, f"n_fft * n_mels must be up to {MOST_WEIGHTS:,}")
         _require(weights <= MOST_WEIGHTS, f"channels must make up to {MOST_WEIGHTS:,} weights, not {weights:,}")
-
-    @property
-    def front_end_configs(self) -> "list[Config]":
-        """The settings of each spectrogram that the detector sees, without extra spectrograms."""
-        extra = [dict(zip(SPECTROGRAM, values, strict=True)) for values in self.extra_spectrograms]
-        return [replace(self, extra_spectrograms=(), **values) for values in [{}, *extra]] if extra else [self]
 
     @property
     def clip_samples(self) -> int:

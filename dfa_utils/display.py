@@ -16,6 +16,10 @@ MEANING = {
     "genuine recordings are called fake too.",
     "uncertain": "The detector does not decide.",
 }
+WEIGHT = """\
+A score like this is {} (words of ENFSI's guideline, 2015). Neither this nor P(fake) is the probability that the \
+recording is synthetic: that also depends on how frequent fakes are among such recordings."""
+SUSPICIOUS = "Most suspicious stretch: {} s. Single windows are wrong more often than whole recordings."
 LEGEND = """\
 EER, the equal error rate: the error rate at the threshold where false positives (real clips called fake) and misses \
 (fakes called real) are equally frequent. HTER: the mean of both error rates at the threshold above. AUC: the \
@@ -64,11 +68,14 @@ def as_text(tables: dict[str, pd.DataFrame]) -> str:
 
 
 def verdict_html(prediction) -> str:
-    """A `Prediction` as HTML: verdict, meaning, reason and scale, and a timeline if there are several windows."""
+    """A `Prediction` as HTML: verdict, meaning, evidence and scale, and a timeline if there are several windows."""
     badge = f'<strong class="badge {prediction.label}">{prediction.label}</strong>'
     title = f"<p>{badge}{escape(Path(prediction.path).name)}, {prediction.seconds:.2f} s</p>"
+    evidence = [paragraph(WEIGHT.format(prediction.support))] if prediction.support else []
     over_time = [heading("Over time"), timeline(prediction)] if len(prediction.scores) > 1 else []
-    return block(title, paragraph(explain(prediction)), scale(prediction), *over_time)
+    if over_time and prediction.suspicious:
+        over_time.append(paragraph(SUSPICIOUS.format("{:.1f} to {:.1f}".format(*prediction.suspicious))))
+    return block(title, paragraph(explain(prediction)), *evidence, scale(prediction), *over_time)
 
 
 def explain(prediction) -> str:

@@ -101,15 +101,7 @@ def faithfulness(model: SpectrogramDetector, waveforms: Tensor, maps: Tensor, st
 
 
 def _prepare(model: SpectrogramDetector, waveforms: Tensor) -> tuple[nn.Module, Tensor]:
-    """A copy of the back end in evaluation mode, and its input [B, 1, n_mels, frames].
-
-    Raises ValueError for anything but a detector with one spectrogram.
-    """
-    if hasattr(model, "members") or model.config.extra_spectrograms:
-        raise ValueError(
-            f"{type(model).__name__} sees several spectrograms, and only a detector with one can be explained; of an "
-            "ensemble such as the released detector, explain one of model.members whose config.model is 'cnn'"
-        )
+    """A copy of the back end in evaluation mode, and its input [B, 1, n_mels, frames]."""
     with torch.no_grad():
         db = model.front_end(waveforms.to(next(model.parameters()).device))
     return copy.deepcopy(model.back_end).eval(), standardise(db, model.config.mean_subtraction)

@@ -1,6 +1,6 @@
 """A detector as one ONNX file: waveforms in, P(fake) out, for onnxruntime in Python, in a browser or on a phone.
 
-The graph holds everything in between: normalisation, spectra, networks, calibration, and the speech check.
+The graph holds everything in between: normalisation, spectra, the network, calibration, and the speech check.
 `web/without_torch.py` uses it without torch. Needs the package `onnx` (extra `onnx`).
 """
 
@@ -16,11 +16,11 @@ from torch.nn.functional import conv1d, pad
 from torch.onnx import OnnxExporterError
 
 from dfa_utils.features import LogMel, normalise_waveform
-from dfa_utils.inference import Detector
+from dfa_utils.inference import Detector, calibrated_logit
 from dfa_utils.models import fuse_for_scoring
 from dfa_utils.support import write_atomically
 
-FORMAT = 1  # of the metadata; counts up when an older reader cannot use them any more
+FORMAT = 2  # of the metadata; counts up when an older reader cannot use them any more
 OUTPUTS = ("score", "logit", "measures")
 LICENCE = "code: MIT; the check for speech, and the released detector: for research and education only"
 
@@ -28,11 +28,12 @@ LICENCE = "code: MIT; the check for speech, and the released detector: for resea
 def export_onnx(detector: Detector, path) -> Path:
     """Write the detector and its `SpeechCheck` as a graph, in one step; returns the path.
 
-    Input: waveform [B, T] float32. Outputs: score [B], P(fake) of each waveform; logit [B], its calibrated logit;
-    measures [B, 3], as `speech.SpeechCheck` gives them. The metadata "dfa_utils" are a JSON object: how to cut
-    recordings into waveforms, threshold, uncertain band, the limit of "no speech", the detector's fingerprint, the
-    licence. Raises ImportError with the cure without the package `onnx`, and ValueError for a detector without a
-    SpeechCheck, for a model that ONNX cannot express, and for a path that does not end in .onnx.
+    Input: waveform [B, T] float32. Outputs: score [B], P(fake) of each waveform on its own; logit [B], of the network,
+    not calibrated; measures [B, 3], as `speech.SpeechCheck` gives them. The metadata "dfa_utils" are a JSON object: how
+    to cut recordings into waveforms, calibration, threshold, uncertain band, the clips behind them, the limit of "no
+    speech", the detector's fingerprint, the licence. Raises ImportError with the cure without the package `onnx`, and
+    ValueError for a detector without a SpeechCheck, for a model that ONNX cannot express, and for a path that does not
+    end in .onnx.
     """
     try:
         import onnx
@@ -47,6 +48,7 @@ def export_onnx(detector: Detector, path) -> Path:
     figures = {name: getattr(config, name) for name in ("sample_rate", "clip_samples", "hop_samples")}
     figures |= {"format": FORMAT, "fingerprint": detector.fingerprint, "licence": LICENCE}
     figures |= {"threshold": detector.threshold, "uncertain": detector.uncertain_band, "limit": detector.speech.limit}
+    figures |= {"calibration": detector.calibration, "evidence": detector.evidence}
     onnx.helper.set_model_props(model, {"dfa_utils": json.dumps(figures)})
     write_atomically(path, model.SerializeToString())
     return path
@@ -72,18 +74,14 @@ class Graph(nn.Module):
     def __init__(self, detector: Detector):
         super().__init__()
         self.model, self.speech = fuse_for_scoring(detector.model).cpu(), copy.deepcopy(detector.speech).cpu()
-        self.slope, self.offset = detector.calibration
-        for module in list(self.modules()):
-            for name, part in list(module.named_children()):
-                if isinstance(part, LogMel):
-                    setattr(module, name, ConvolutionalLogMel(part))
-                elif isinstance(part, nn.BatchNorm1d) and not part.affine:
-                    setattr(module, name, Standardise(part))
+        self.calibration, self.sample_rate = detector.calibration, detector.model.config.sample_rate
+        for model in (self.model, self.speech.model):
+            model.front_end = ConvolutionalLogMel(model.front_end)
 
     def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         logits = self.model(waveform)  # [B, 2]
-        logit = self.slope * (logits[:, 1] - logits[:, 0]) + self.offset
-        return logit.sigmoid(), logit, self.speech(waveform)
+        logit, seconds = logits[:, 1] - logits[:, 0], waveform.shape[1] / self.sample_rate
+        return calibrated_logit(logit, seconds, *self.calibration).sigmoid(), logit, self.speech(waveform)
 
 
 class ConvolutionalLogMel(nn.Module):
@@ -110,15 +108,3 @@ class ConvolutionalLogMel(nn.Module):
         padded = pad(waveform.unsqueeze(1), (self.n_fft // 2, self.n_fft // 2), mode="reflect")
         real, imaginary = conv1d(padded, self.waves, stride=self.hop_length).chunk(2, dim=1)
         return self.to_db((self.bank @ (real.square() + imaginary.square())).unsqueeze(1))
-
-
-class Standardise(nn.Module):
-    """A BatchNorm1d without weights, in evaluation mode, for inputs [B, C] whose C the exporter cannot infer."""
-
-    def __init__(self, norm: nn.BatchNorm1d):
-        super().__init__()
-        self.register_buffer("mean", norm.running_mean)
-        self.register_buffer("deviation", (norm.running_var + norm.eps).sqrt())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return (x - self.mean) / self.deviation

@@ -6,7 +6,7 @@ from torch import nn
 from torchaudio.functional import linear_fbanks
 from torchaudio.transforms import AmplitudeToDB, FrequencyMasking, MelSpectrogram, TimeMasking
 
-from dfa_utils.config import SPECTROGRAM, Config
+from dfa_utils.config import Config
 
 CPU_CLIPS = 8  # clips per STFT on a CPU; more would not fit its cache
 TOP_DB = 80.0  # dB; the floor is this far below the loudest point of a clip
@@ -25,7 +25,7 @@ class LogMel(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
-        settings = {name: getattr(config, name) for name in SPECTROGRAM}
+        settings = {name: getattr(config, name) for name in ("n_fft", "hop_length", "n_mels", "f_min", "f_max")}
         self.mel = MelPower(config.sample_rate, **settings, mel_scale="slaney", norm="slaney")
         if config.frequency_scale == "linear":
             bank = linear_fbanks(config.n_fft // 2 + 1, config.f_min, config.f_max, config.n_mels, config.sample_rate)

@@ -22,6 +22,9 @@ PATHS = (str, os.PathLike)
 BYTES = (bytes, bytearray, memoryview)
 BATCH = 32  # windows that are scored at once
 PIECE_SECONDS = 120  # s; longer recordings are cut into windows piece by piece, so that memory does not grow with them
+# Likelihood ratios from here on, in words: ENFSI guideline for evaluative reporting in forensic science, 2015
+SUPPORT = {10**6: "extremely strong", 10**4: "very strong", 1_000: "strong", 100: "moderately strong"}
+SUPPORT |= {10: "moderate", 2: "weak"}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -29,20 +32,24 @@ class Prediction:
     """What the detector says of one recording.
 
     label: "real", "fake" or "uncertain"; score: P(fake) in [0, 1] of the whole, from the mean of its windows' logits;
-    threshold: a score from here on means fake; seconds: duration; times [N]: start of each judged window in s;
-    scores [N]: P(fake) of each window on its own; uncertain_band: (low, high), a score with low <= score < high means
-    neither, or None; reason: why the recording is "uncertain" whatever its score, such as that there is no speech in
-    it, or "". Digital silence is not judged.
+    threshold: a score from here on means fake; seconds: duration; sound: seconds of it that were judged, as digital
+    silence is not; times, ends [N]: start and end of each judged window in s; scores [N]: P(fake) of each window on its
+    own; uncertain_band: (low, high), a score with low <= score < high means neither, or None; reason: why the recording
+    is "uncertain" whatever its score, such as that there is no speech in it, or ""; evidence: how many real and fake
+    clips the scores were calibrated on, or None.
     """
 
     path: str
     score: float
     threshold: float
     seconds: float
+    sound: float
     times: np.ndarray
+    ends: np.ndarray
     scores: np.ndarray
     uncertain_band: tuple[float, float] | None = None
     reason: str = ""
+    evidence: tuple[int, int] | None = None
 
     @property
     def label(self) -> str:
@@ -50,6 +57,40 @@ class Prediction:
         if self.reason or (self.uncertain_band and self.uncertain_band[0] <= self.score < self.uncertain_band[1]):
             return "uncertain"
         return "fake" if self.score >= self.threshold else "real"
+
+    @property
+    def likelihood_ratio(self) -> float | None:
+        """How many times more likely such a score is for synthetic than for genuine speech; None if it is not known.
+
+        It is the odds of P(fake), which is calibrated for equally frequent classes. No ratio exceeds the number of
+        clips that could have contradicted it, plus 1 (compare Vergeer et al. 2016, "Numerical likelihood ratios
+        outputted by LR systems are often based on extrapolation", Science & Justice 56).
+        """
+        if self.reason or not self.evidence:
+            return None
+        real, fake = self.evidence
+        odds = self.score / max(1 - self.score, np.finfo(float).tiny)
+        return float(np.clip(odds, 1 / (fake + 1), real + 1))
+
+    @property
+    def support(self) -> str:
+        """The likelihood ratio in words: how many times, and how strong ENFSI calls it; "" without a ratio."""
+        ratio = self.likelihood_ratio
+        if ratio is None:
+            return ""
+        times, kind = (ratio, "synthetic") if ratio > 1 else (1 / ratio, "genuine")
+        word = next((word for least, word in SUPPORT.items() if times >= least), None)
+        if not word:
+            return "about as likely if synthetic as if genuine: no support for either"
+        return f"about {float(f'{times:.2g}'):,g} times more likely if {kind}: {word} support"
+
+    @property
+    def suspicious(self) -> tuple[float, float] | None:
+        """Start and end in s of the longest stretch in which every window on its own is called fake, or None."""
+        fake = self.scores >= max(self.threshold, *(self.uncertain_band or [0]))
+        edges = np.flatnonzero(np.diff(fake, prepend=False, append=False)).reshape(-1, 2)  # first, after the last
+        stretches = [] if self.reason else [(float(self.times[i]), float(self.ends[j - 1])) for i, j in edges]
+        return max(stretches, key=lambda stretch: stretch[1] - stretch[0], default=None)
 
     def __str__(self) -> str:
         low, high = self.uncertain_band or (self.threshold, self.threshold)
@@ -59,7 +100,10 @@ class Prediction:
             "fake": f"{score} >={word} {high:.4f}",
             "uncertain": self.reason or f"{score} is between {low:.4f} and {high:.4f}, where errors are frequent",
         }
-        return f"{self.path}: {self.label} ({words[self.label]}, {self.seconds:.2f} s)"
+        suspicious = self.suspicious if len(self.scores) > 1 else None
+        where = "suspicious from {:.1f} to {:.1f} s".format(*suspicious) if suspicious else ""
+        parts = f"{words[self.label]}, {self.seconds:.2f} s", self.support, where
+        return f"{self.path}: {self.label} ({'; '.join(filter(None, parts))})"
 
     __repr__ = __str__  # not the scores of all windows
 
@@ -73,17 +117,18 @@ class Detector:
     """A trained model with its calibration and threshold; `Detector.load()` gives one.
 
     A recording is cut into windows, each window gets a logit from the model, and the mean of these logits is the
-    recording's one logit. Calibration, a slope and an offset, is applied to it once: score = sigmoid(slope * logit +
-    offset) = P(fake). `info` may hold "calibration", "threshold" and "uncertain" (see `calibrate`); without them they
-    are (1, 0), 0.5 and none. `speech` flags windows without speech; a recording without enough of them is "uncertain"
-    whatever its score.
+    recording's one logit. Calibration is applied to it once: score = sigmoid(`calibrated_logit`) = P(fake). `info` may
+    hold "calibration" (slope, offset and, where length matters, half), "threshold", "uncertain" and "evidence" (see
+    `calibrate`); without them they are (1, 0), 0.5, none and none. `speech` flags windows without speech; a recording
+    without enough of them is "uncertain" whatever its score.
     """
 
     def __init__(self, model: torch.nn.Module, info: dict, speech: SpeechCheck | None = None):
         self.model, self.info, self.speech = model.eval(), info, speech
-        self.calibration = tuple(info.get("calibration", (1.0, 0.0)))
+        self.calibration = (*info.get("calibration", (1.0, 0.0)), 0.0)[:3]  # slope, offset, half
         self.threshold = float(info.get("threshold", 0.5))
         self.uncertain_band = tuple(info["uncertain"]) if info.get("uncertain") else None
+        self.evidence = tuple(info["evidence"]) if info.get("evidence") else None
         self._network = model
 
     @classmethod
@@ -152,7 +197,9 @@ class Detector:
     @cached_property
     def fingerprint(self) -> str:
         """12 hex digits for weights, settings, calibration and bounds; see `checkpoint.fingerprint_of`."""
-        return fingerprint_of(self.model, (self.calibration, self.threshold, self.uncertain_band))
+        calibration = self.calibration if self.calibration[2] else self.calibration[:2]  # as older versions had it
+        figures = calibration, self.threshold, self.uncertain_band
+        return fingerprint_of(self.model, (*figures, self.evidence) if self.evidence else figures)
 
     def _cut(self, recordings) -> Iterator[tuple["_Recording", np.ndarray | None]]:
         """The windows [clip_samples] of all recordings, each with its recording; None where one has ended."""
@@ -161,11 +208,12 @@ class Detector:
             recording = _Recording(name)
             try:
                 for piece in in_pieces(blocks, PIECE_SECONDS * config.sample_rate):
-                    sounds = find_sounds(piece, config.clip_samples)
-                    recording.sounding += sum(end - start for start, end in sounds)
-                    for start, window in cut_windows(piece, sounds, config.clip_samples, config.hop_samples):
-                        recording.starts.append(recording.samples + start)
-                        yield recording, window
+                    for sound in find_sounds(piece, config.clip_samples):
+                        recording.sounding += sound[1] - sound[0]
+                        for start, window in cut_windows(piece, [sound], config.clip_samples, config.hop_samples):
+                            recording.starts.append(recording.samples + start)
+                            recording.lengths.append(min(len(window), sound[1] - start))
+                            yield recording, window
                     recording.samples += len(piece)
             except AudioError as error:
                 recording.error = error.with_traceback(None)  # which would keep the samples
@@ -187,7 +235,8 @@ class Detector:
 
     def _finish(self, recording: "_Recording") -> tuple[str, Prediction | AudioError]:
         name, rate, reason = recording.name, self.model.config.sample_rate, ""
-        starts, logits = np.array(recording.starts), np.array(recording.logits)  # [N], [N]
+        times, lengths = np.array(recording.starts) / rate, np.array(recording.lengths) / rate  # [N], [N] in s
+        logits, sound = np.array(recording.logits), recording.sounding / rate  # [N], s
         if recording.error:
             return name, recording.error
         if not len(logits):
@@ -195,11 +244,11 @@ class Detector:
         if not np.isfinite(logits).all():
             return name, AudioError(f"{name}: gives no finite score; look for NaN or absurd samples in it", "samples")
         if self.speech:
-            reason = reason_to_abstain(recording.measures, self.speech.limit, recording.sounding / rate)
-        slope, offset = self.calibration
-        score, scores = float(expit(slope * logits.mean() + offset)), expit(slope * logits + offset)
-        seconds, times = recording.samples / rate, starts / rate
-        return name, Prediction(name, score, self.threshold, seconds, times, scores, self.uncertain_band, reason)
+            reason = reason_to_abstain(recording.measures, self.speech.limit, sound)
+        score = float(expit(calibrated_logit(logits.mean(), sound, *self.calibration)))
+        scores = expit(calibrated_logit(logits, lengths, *self.calibration))
+        judged = recording.samples / rate, sound, times, times + lengths, scores
+        return name, Prediction(name, score, self.threshold, *judged, self.uncertain_band, reason, self.evidence)
 
 
 @dataclass
@@ -210,9 +259,18 @@ class _Recording:
     samples: int = 0
     sounding: int = 0  # samples from the first to the last of each sound
     starts: list[int] = field(default_factory=list)  # first sample of each window
+    lengths: list[int] = field(default_factory=list)  # samples of the recording in each; a short sound is repeated
     logits: list[float] = field(default_factory=list)  # of P(fake), of each window that has been scored
     measures: list[list[float]] = field(default_factory=list)  # of the `SpeechCheck`, likewise
     error: AudioError | None = None
+
+
+def calibrated_logit(logit, seconds, slope: float, offset: float, half: float = 0.0):
+    """offset + slope * logit * seconds / (seconds + half), of a logit or an array of them.
+
+    The less sound was judged, the closer the logit comes to the offset; after `half` s it has half of its weight.
+    """
+    return offset + slope * logit / (1 + half / seconds)
 
 
 def _is_file(source) -> bool:

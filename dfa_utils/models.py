@@ -4,7 +4,6 @@ Waveform in, two logits out, in the order real, fake.
 """
 
 import copy
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,16 +12,13 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchaudio.functional import create_dct
 
 from dfa_utils.config import LAST_READER, Config
 from dfa_utils.features import LogMel, SpecAugment, standardise
 from dfa_utils.support import look_up
 
-LEAST_SPREAD = 1e-3  # of a cepstral coefficient over time, in units of `features.DB_UNIT`
 LEAST_SIZE = 32  # bands and frames; a vision model that halves its picture five times needs that many
-SAME_WINDOWS = ("sample_rate", "clip_seconds", "hop_seconds")  # settings that all members of an ensemble must share
-RETIRED_MODELS = ("ast", "conformer", "wav2vec2", "hubert", "wavlm")  # which older checkpoints may name
+RETIRED_MODELS = ("ast", "conformer", "wav2vec2", "hubert", "wavlm", "statistics")  # which older checkpoints may name
 
 
 def _convolution(c_in: int, c_out: int, size: int, stride: int = 1) -> list[nn.Module]:
@@ -59,37 +55,6 @@ class CNN(nn.Module):
         return self.head(self.dropout(x))  # [B, 2]
 
 
-class CepstralStatistics(nn.Module):
-    """Spectrograms [B, 1, n_mels, frames], one or more -> logits [B, 2] (real, fake), from the spread of their cepstra.
-
-    It pools the standard deviation over time of the cepstral coefficients and of their first and second differences
-    (over linear bands: LFCC, as in the baselines of ASVspoof), and feeds the logarithms to one hidden layer. Their
-    order in time is lost, and with it most of what could be memorised. Spectrograms with short and with long windows
-    show different things, so several tell more than one.
-    """
-
-    def __init__(self, config: Config):
-        super().__init__()
-        sizes = [each.n_mels for each in config.front_end_configs]
-        for i, size in enumerate(sizes):
-            self.register_buffer(f"cosines{i}", create_dct(size, size, "ortho").T.contiguous(), persistent=False)
-        self.normalise = nn.BatchNorm1d(3 * sum(sizes), affine=False)
-        width, share = config.channels[-1], config.dropout
-        hidden = nn.Linear(3 * sum(sizes), width), nn.ReLU(inplace=True)
-        self.layers = nn.Sequential(nn.Dropout(share), *hidden, nn.Dropout(share), nn.Linear(width, 2))
-
-    def forward(self, *spectrograms: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(spectrograms[0].device.type, enabled=False):
-            spread = torch.cat([self._spread(i, each.float()) for i, each in enumerate(spectrograms)], dim=1)
-            return self.layers(self.normalise(spread))  # from [B, 3 * bands of all]
-
-    def _spread(self, i: int, spectrogram: torch.Tensor) -> torch.Tensor:
-        cepstrum = self.get_buffer(f"cosines{i}") @ spectrogram.squeeze(1)  # [B, n_mels, frames]
-        slope = _differences(cepstrum)
-        spread = torch.cat([_deviation(x) for x in (cepstrum, slope, _differences(slope))], dim=1)
-        return spread.clamp_min(LEAST_SPREAD).log()  # [B, 3 * n_mels]
-
-
 class Timm(nn.Module):
     """Spectrogram [B, 1, n_mels, frames] -> logits [B, 2] (real, fake), by a vision model of timm: "timm:NAME".
 
@@ -122,55 +87,29 @@ class Timm(nn.Module):
         return self.network(pad(spectrogram, (0, max(0, LEAST_SIZE - frames), 0, max(0, LEAST_SIZE - bands))))
 
 
-BACK_ENDS = {"cnn": CNN, "statistics": CepstralStatistics}
+BACK_ENDS = {"cnn": CNN}
 
 
 class SpectrogramDetector(nn.Module):
     """Front end and back end in one: waveform [B, T] at config.sample_rate Hz -> logits [B, 2] (real, fake).
 
-    The weights are stored channels last, which makes convolutions on a CPU twice as fast. Raises ValueError for a back
-    end that cannot take the config's number of spectrograms. `pretrained`: see `build_model`.
+    The weights are stored channels last, which makes convolutions on a CPU twice as fast. `pretrained`: see
+    `build_model`.
     """
 
     def __init__(self, config: Config, pretrained: bool = True):
         super().__init__()
-        if config.extra_spectrograms and config.model != "statistics":
-            raise ValueError(f"the model {config.model!r} takes one spectrogram; leave extra_spectrograms empty")
         self.config = config
-        self.front_ends = nn.ModuleList(map(LogMel, config.front_end_configs))
+        self.front_end = LogMel(config)
         self.mask = SpecAugment(config.mask_bands, config.mask_frames)
         self.back_end = _back_end(config, pretrained).to(memory_format=torch.channels_last)
 
-    @property
-    def front_end(self) -> LogMel:
-        """The front end of the first spectrogram; most detectors have no other."""
-        return self.front_ends[0]
-
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        return self.classify([front_end(waveform) for front_end in self.front_ends])
+        return self.classify(self.front_end(waveform))
 
-    def classify(self, spectrograms: list[torch.Tensor]) -> torch.Tensor:
-        """Logits [B, 2] from the spectrograms in dB [B, 1, n_mels, frames], one per front end."""
-        return self.back_end(*(self.mask(standardise(each, self.config.mean_subtraction)) for each in spectrograms))
-
-
-class Ensemble(nn.Module):
-    """Waveforms [B, T] -> logits [B, 2] (real, fake), whose difference is the mean of the members' differences.
-
-    `config` is that of the first member. Raises ValueError for members that cut recordings into different windows.
-    """
-
-    def __init__(self, members: Sequence[nn.Module]):
-        super().__init__()
-        self.members, self.config = nn.ModuleList(members), members[0].config
-        self.register_buffer("leads", torch.tensor([True] * len(members)))  # part of the released fingerprint
-        if len({tuple(getattr(member.config, name) for name in SAME_WINDOWS) for member in members}) > 1:
-            raise ValueError(f"the members of an ensemble must agree in {', '.join(SAME_WINDOWS)}")
-
-    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        logits = torch.stack([member(waveform) for member in self.members])  # [members, B, 2]
-        logit = (logits[:, :, 1:] - logits[:, :, :1]).mean(dim=0)  # [B, 1]
-        return torch.cat([-logit, logit], dim=1) / 2
+    def classify(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        """Logits [B, 2] from the spectrogram in dB [B, 1, n_mels, frames], as `front_end` gives it."""
+        return self.back_end(self.mask(standardise(spectrogram, self.config.mean_subtraction)))
 
 
 def fuse_for_scoring(model: nn.Module) -> nn.Module:
@@ -218,17 +157,3 @@ def _weights_of(path: str, name: str) -> str:
         cure = f"hf download timm/{name}.TAG model.safetensors --local-dir FOLDER (the model's page names the tags)"
         raise ValueError(f"{path}: no .safetensors file of weights there; with a network, download one: {cure}")
     return str(file)
-
-
-def _differences(x: torch.Tensor) -> torch.Tensor:
-    """Slope of [B, n_mels, frames] per frame, by a line through five frames, as in speech recognition.
-
-    The values of `torchaudio.functional.compute_deltas`, in fewer steps, and exportable for batches of any size.
-    """
-    x = pad(x, (2, 2), mode="replicate")
-    return (2 * (x[..., 4:] - x[..., :-4]) + x[..., 3:-1] - x[..., 1:-3]) / 10
-
-
-def _deviation(x: torch.Tensor) -> torch.Tensor:
-    """Standard deviation over the last dimension; `x.std()` takes many times as long on a CPU."""
-    return torch.linalg.vector_norm(x - x.mean(dim=-1, keepdim=True), dim=-1) / x.shape[-1] ** 0.5

@@ -20,8 +20,8 @@ LEAST_SECONDS = 0.5  # of sound
 LEAST_SHARE = 0.25  # of the windows must hold speech
 FAINT = 30.0  # dB; a frame that is this far below the loudest tenth of a second counts as a pause
 PAUSE = 0.2  # s; a shorter pause counts as sound
-HIGH = 5_200.0  # Hz; a recording made at 8 kHz has nothing above, not even the mirror images that resampling leaves
-NOTHING = -73.0  # dB, relative to a window's loudest point; below it there is no sound
+HIGH = 5_200.0  # Hz; above it, a recording made at 8 kHz has not even the mirror images that resampling leaves
+NOTHING = -64.0  # dB, relative to a window's loudest point; the loudest band above HIGH must reach it
 
 
 def reason_to_abstain(measures: Sequence[Sequence[float]], limit: float, seconds: float) -> str:
@@ -34,9 +34,9 @@ def reason_to_abstain(measures: Sequence[Sequence[float]], limit: float, seconds
     if sounding.mean() * seconds < LEAST_SECONDS:
         return f"less than {LEAST_SECONDS:g} s of sound, too little to judge"
     if np.mean(unlike < limit) < LEAST_SHARE:
-        return "no clear speech in it, but noise, tones or music"
+        return "no clear speech in it, but strong noise, tones or music"
     if high.max() < NOTHING:
-        return f"nothing above {HIGH / 1000:g} kHz, as on a telephone, where most traces of synthesis are cut off"
+        return f"nothing above {HIGH / 1000:g} kHz, as on a telephone, which cuts off most traces of synthesis"
     return ""
 
 
@@ -44,8 +44,8 @@ class SpeechCheck(nn.Module):
     """Measures windows [B, T] at config.sample_rate Hz for `reason_to_abstain`: [B, 3].
 
     The columns are the logit of "no speech", from a small CNN; the share of the window that sounds, short pauses
-    included, in [0, 1]; and the level in dB of its loudest tenth of a second above HIGH, relative to the window's
-    loudest point. From the logit `limit` on, a window holds no speech.
+    included, in [0, 1]; and the level in dB of the loudest band above HIGH in its loudest tenth of a second, relative
+    to the window's loudest point. From the logit `limit` on, a window holds no speech.
     """
 
     def __init__(self, model: SpectrogramDetector, limit: float):
@@ -66,7 +66,7 @@ class SpeechCheck(nn.Module):
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         spectrogram = self.model.front_end(waveform)  # [B, 1, n_mels, frames] in dB
-        logits = self.model.classify([spectrogram])
+        logits = self.model.classify(spectrogram)
         return torch.stack([logits[:, 1] - logits[:, 0], self._sounding(spectrogram), self._high(spectrogram)], dim=1)
 
     def _sounding(self, spectrogram: torch.Tensor) -> torch.Tensor:
@@ -78,8 +78,8 @@ class SpeechCheck(nn.Module):
         return 1 - max_pool1d(1 - filled, *self.around).mean(dim=(1, 2))
 
     def _high(self, spectrogram: torch.Tensor) -> torch.Tensor:
-        """Level [B] in dB of the loudest tenth of a second above HIGH, against the loudest point."""
-        level = spectrogram[:, :, self.first_high :].mean(dim=2)  # [B, 1, frames]
+        """Level [B] in dB of the loudest band above HIGH in its loudest 0.1 s, against the window's loudest point."""
+        level = spectrogram[:, :, self.first_high :].amax(dim=2)  # [B, 1, frames]
         return self._tenths(level).amax(dim=(1, 2)) - spectrogram.amax(dim=(1, 2, 3))
 
     def _tenths(self, level: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,8 @@ import soundfile
 from tqdm.auto import tqdm
 
 PART = ".part"  # suffix of a file that is being written
-HEADINGS = ["path", "score", "label", "reason", "seconds", "detector", "error"]  # columns of the table of predictions
+# Columns of the table of predictions
+HEADINGS = ["path", "score", "label", "likelihood_ratio", "support", "reason", "seconds", "detector", "error"]
 HEADER = (",".join(HEADINGS) + "\r\n").encode()
 SHARE = 64  # items per process between two gatherings of results
 AHEAD = 1024  # most items that threads compute ahead, so that memory does not grow with the number of items
@@ -103,10 +104,11 @@ class ScoreTable:
         """Append the row of a file: its `Prediction`, or the error that it raised. Raises WriteError."""
         if isinstance(result, Exception):
             self.failed += 1
-            cells = ["", "", "", "", self.fingerprint, _one_line(result)]
+            cells = [*[""] * 6, self.fingerprint, _one_line(result)]
         else:
-            score, seconds = f"{result.score:.9f}", f"{result.seconds:.3f}"
-            cells = [score, result.label, result.reason, seconds, self.fingerprint, ""]
+            ratio = "" if result.likelihood_ratio is None else f"{result.likelihood_ratio:.6g}"
+            verdict = f"{result.score:.9f}", result.label, ratio, result.support, result.reason
+            cells = [*verdict, f"{result.seconds:.3f}", self.fingerprint, ""]
         row = io.StringIO(newline="")
         csv.writer(row).writerow([_one_line(path), *cells])
         try:
@@ -130,7 +132,8 @@ class ScoreTable:
         except (csv.Error, ValueError):
             row = []
         if len(row) != len(HEADINGS) or (number == 0 and row != HEADINGS):
-            raise TableError(f"{self.path}: line {number + 1} is damaged; repair it, or choose another name")
+            cure = "is damaged, or of another version; repair it, or choose another name"
+            raise TableError(f"{self.path}: line {number + 1} {cure}")
         if number and detector != self.fingerprint:
             raise TableError(f"{self.path}: holds the scores of another detector; choose another name")
         if number:

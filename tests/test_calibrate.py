@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import special
 from torch import nn
 
 from dfa_utils import calibrate, metrics
@@ -19,7 +20,7 @@ def draw(n=4_000, slope=0.5, offset=1.0, seed=0):
 
 def test_what_was_bent_is_straightened():
     labels, scores = draw(40_000)
-    assert calibrate.fit_calibration(labels, scores) == pytest.approx((0.5, 1.0), abs=0.05)
+    assert calibrate.fit_calibration(labels, scores) == pytest.approx((0.5, 1.0, 0.0), abs=0.05)
 
 
 def test_calibrated_scores_cost_no_more_than_discrimination_does():
@@ -33,7 +34,37 @@ def test_calibrated_scores_cost_no_more_than_discrimination_does():
 def test_the_share_of_fakes_does_not_bend_the_calibration():
     labels, scores = draw(40_000)
     few = (labels == 0) | (np.arange(len(labels)) % 10 == 0)
-    assert calibrate.fit_calibration(labels[few], scores[few]) == pytest.approx((0.5, 1.0), abs=0.15)
+    assert calibrate.fit_calibration(labels[few], scores[few]) == pytest.approx((0.5, 1.0, 0.0), abs=0.15)
+
+
+def draw_by_length(half, n=20_000):
+    """Labels, scores and seconds: the longer a recording, the more its logit says, half of it after `half` s."""
+    rng = np.random.default_rng(0)
+    seconds, labels = rng.choice([0.3, 0.6, 1.0, 2.0, 4.0, 8.0], n), rng.integers(0, 2, n)
+    weight = seconds / (seconds + half)
+    # with a variance of 4 and means of +-2 * weight, a logit x has the log-likelihood ratio weight * x
+    logits = rng.normal(np.where(labels == 1, 2.0, -2.0) * weight, 2.0)
+    return labels, special.expit(logits / 0.5), seconds
+
+
+@pytest.mark.parametrize("half", [0.0, 0.5, 3.0])
+def test_the_half_of_the_length_is_found(half):
+    labels, scores, seconds = draw_by_length(half)
+    found = calibrate.fit_calibration(labels, scores, seconds)
+    assert found == pytest.approx((0.5, 0.0, half), abs=0.05 + 0.1 * half)
+    better = calibrate.apply_calibration(scores, *found, seconds)
+    for length in np.unique(seconds):
+        part = seconds == length
+        assert metrics.cllr(labels[part], better[part]) < metrics.min_cllr(labels[part], scores[part]) + 0.02
+    if half:
+        worse = calibrate.apply_calibration(scores, *calibrate.fit_calibration(labels, scores))
+        assert metrics.cllr(labels, better) < metrics.cllr(labels, worse) - 0.005
+
+
+def test_recordings_of_one_length_tell_nothing_of_it():
+    labels, scores = draw()
+    plain, known = (calibrate.fit_calibration(labels, scores, seconds) for seconds in (None, np.full(len(labels), 2.0)))
+    assert known == pytest.approx(plain, abs=1e-3)
 
 
 def test_one_class_cannot_be_calibrated():
@@ -56,26 +87,31 @@ def test_few_clips_make_no_detector_sure_however_well_it_separates_them(n):
     assert scores[0] == pytest.approx(1 / (n + 2), abs=1e-3)
 
 
-@pytest.mark.parametrize(("count", "doubt"), [(9, None), (30, None), (49, 0.02), (100, 0.2)])
-def test_beyond_the_band_a_new_clip_is_misled_as_seldom_as_promised(count, doubt):
-    """Conformal prediction: over many draws the share is at most `doubt`, and not less than one clip of n below it."""
-    promised, rng, options = doubt or 0.1, np.random.default_rng(0), {} if doubt is None else {"doubt": doubt}
+@pytest.mark.parametrize(
+    ("count", "shares"), [(9, ()), (30, ()), (49, (0.02, 0.1)), (100, (0.05, 0.01)), (100, (0.2,))]
+)
+def test_beyond_the_band_a_new_clip_is_misled_as_seldom_as_promised(count, shares):
+    """Conformal prediction: over many draws each share is at most its promise, and at most one clip of n below it."""
+    rng = np.random.default_rng(0)
+    missed, false_positives = (*shares, 0.1, 0.1)[:2]
     called = []
     for _ in range(2_000):
         scores = np.concatenate([rng.normal(0, 1, count + 1), rng.normal(1, 1, count + 1)])
         labels = np.repeat([0, 1], count + 1)
         seen = np.arange(2 * count + 2) % (count + 1) > 0  # the first of each class is the new clip
-        low, high = calibrate.uncertain_band(labels[seen], scores[seen], 0.5, **options)
+        low, high = calibrate.uncertain_band(labels[seen], scores[seen], 0.5, *shares)
         called.append((scores[0] > high, scores[count + 1] < low))
-    error = 4 * np.sqrt(promised / 2_000)
-    assert promised - 1 / (count + 1) - error < np.mean(called, axis=0).min()
-    assert np.mean(called, axis=0).max() < promised + error
+    for found, promised in zip(np.mean(called, axis=0), (false_positives, missed), strict=True):
+        error = 4 * np.sqrt(promised / 2_000)
+        assert promised - 1 / (count + 1) - error < found < promised + error
 
 
 def test_too_few_clips_can_promise_nothing():
     labels, scores = np.repeat([0, 1], 8), np.linspace(0, 1, 16)
-    with pytest.raises(ValueError, match="9 or more of each class"):
+    with pytest.raises(ValueError, match=r"8 fake clips are too few .* below 10%; calibrate on 9 or more"):
         calibrate.uncertain_band(labels, scores, 0.5)
+    with pytest.raises(ValueError, match=r"8 real clips are too few .* below 1%; calibrate on 99 or more"):
+        calibrate.uncertain_band(labels, scores, 0.5, 0.2, 0.01)
 
 
 def test_where_the_classes_are_separated_nothing_is_uncertain():
@@ -138,6 +174,19 @@ def test_the_calibrated_detector_gives_the_calibrated_scores_again_and_again():
     assert once.threshold == pytest.approx(metrics.eer(labels, expected)[1])
     assert once.uncertain_band[0] <= once.threshold <= once.uncertain_band[1]
     assert once.info["note"] == "kept"
+    assert once.evidence == (30, 30)
     assert judged(detector, recordings) == pytest.approx(scores)
     twice = calibrate.calibrate(once, labels, judged(once, recordings))
     assert judged(twice, recordings) == pytest.approx(judged(once, recordings), abs=1e-3)
+
+
+def test_a_calibration_that_knows_the_length_is_refined_by_another():
+    rng, labels = np.random.default_rng(0), np.arange(400) % 2
+    windows = rng.integers(1, 9, 400)
+    recordings = [recording(rng.normal(1.5 * y - 0.5, 1.5, n)) for y, n in zip(labels, windows, strict=True)]
+    detector, seconds = Detector(Reader(), {}), 0.02 * windows
+    once = calibrate.calibrate(detector, labels, judged(detector, recordings), seconds)
+    assert once.calibration[2] > 0
+    for more in (seconds, None):
+        twice = calibrate.calibrate(once, labels, judged(once, recordings), more)
+        assert judged(twice, recordings) == pytest.approx(judged(once, recordings), abs=5e-3)

@@ -21,7 +21,7 @@ from dfa_utils.checkpoint import (
 )
 from dfa_utils.config import Config
 from dfa_utils.inference import Detector
-from dfa_utils.models import Ensemble, build_model
+from dfa_utils.models import build_model
 
 
 @pytest.fixture
@@ -88,16 +88,6 @@ def test_a_header_that_says_nothing_is_named(saved, header):
         load_checkpoint(path)
 
 
-def test_an_ensemble_comes_back_whole(tmp_path, tiny_config):
-    other = replace(tiny_config, frequency_scale="linear", seed=5)
-    model = Ensemble([build_model(config=config) for config in (tiny_config, other)]).eval()
-    save_checkpoint(tmp_path / "both.safetensors", model, {"uncertain": [0.2, 0.6]})
-    loaded, info = load_checkpoint(tmp_path / "both.safetensors")
-    waves = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(loaded(waves), model(waves))
-    assert info == {"uncertain": [0.2, 0.6]}
-
-
 def test_only_what_was_learnt_is_stored(saved):
     folder, model = saved
     stored = read_tensors(folder / "best.safetensors")[1]
@@ -133,7 +123,7 @@ def mutants(content, count, rng):
 
 def test_a_damaged_checkpoint_is_refused_or_judges(tmp_path):
     config = Config(clip_seconds=0.2, hop_seconds=0.2, channels=(4, 4), n_mels=16)
-    info = {"threshold": 0.4, "calibration": [1.0, 0.1], "uncertain": [0.2, 0.7]}
+    info = {"threshold": 0.4, "calibration": [1.0, 0.1, 0.5], "uncertain": [0.2, 0.7], "evidence": [9, 9]}
     path, wave, judged = tmp_path / "a.safetensors", torch.sin(torch.arange(4_000) / 5), 0
     save_checkpoint(path, build_model(config=config), info)
     for content in mutants(path.read_bytes(), 400, np.random.default_rng(0)):
@@ -150,7 +140,13 @@ def test_a_damaged_checkpoint_is_refused_or_judges(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "info", [{"threshold": "x"}, {"calibration": [1]}, {"uncertain": [0.7, 0.2]}, {"uncertain": 1}]
+    "info",
+    [
+        {"threshold": "x"},
+        *({"calibration": value} for value in ([1], [1, 0, -1], [1, 0, "x"])),
+        *({"uncertain": value} for value in ([0.7, 0.2], 1)),
+        *({"evidence": value} for value in ([9], [0, 9], ["x", 9], 9)),
+    ],
 )
 def test_figures_that_make_no_sense_are_refused(tmp_path, tiny_config, info):
     save_checkpoint(tmp_path / "a.safetensors", build_model(config=tiny_config), info)
@@ -158,18 +154,17 @@ def test_figures_that_make_no_sense_are_refused(tmp_path, tiny_config, info):
         Detector.load(tmp_path / "a.safetensors")
 
 
-def test_an_ensemble_without_members_is_refused(saved):
+def test_an_ensemble_names_the_commit_that_reads_it(saved):
     header, tensors = read_tensors(saved[0] / "best.safetensors")
-    save_file(tensors, saved[0] / "none.safetensors", header | {"members": "[]"})
-    with pytest.raises(CheckpointError, match=r"none\.safetensors: cannot be used by this version"):
-        load_checkpoint(saved[0] / "none.safetensors")
+    save_file(tensors, saved[0] / "both.safetensors", header | {"members": json.dumps([header["config"]])})
+    with pytest.raises(CheckpointError, match=r"both\.safetensors: .*ensembles have been removed; commit 7e0fb69"):
+        load_checkpoint(saved[0] / "both.safetensors")
 
 
 # What checkpoints of commit 7e0fb69 say beside today's settings, and what they call some of these
 RETIRED = {"top_db": 80.0, "db_scale": 20.0, "gradient_norm": 1.0, "layer_decay": 1.0, "accumulate": 1}
-RETIRED |= {"recompute": False, "frozen_layers": 0, "width": 144, "depth": 4, "heads": 4}
-FORMER = {"frequency_scale": "scale", "mean_subtraction": "centre", "extra_spectrograms": "views"}
-FORMER |= {"pretrained": "borrowed"}
+RETIRED |= {"recompute": False, "frozen_layers": 0, "views": [], "width": 144, "depth": 4, "heads": 4}
+FORMER = {"frequency_scale": "scale", "mean_subtraction": "centre", "pretrained": "borrowed"}
 
 
 def rewrite_as_old(path, changes=None, version="1"):
@@ -181,8 +176,6 @@ def rewrite_as_old(path, changes=None, version="1"):
         return json.dumps(settings | RETIRED | (changes or {}))
 
     header["config"] = old(header["config"])
-    if "members" in header:
-        header["members"] = json.dumps([old(text) for text in json.loads(header["members"])])
     del header["format"]
     save_file(tensors, path, metadata=header | ({"format": version} if version else {}))
 
@@ -191,11 +184,8 @@ def rewrite_as_old(path, changes=None, version="1"):
 def models(tiny_config):
     """A detector of each kind that the commit could write and that is still read."""
     settings = {"mean_subtraction": "band", "frequency_scale": "linear", "mask_bands": 4}
-    statistics = replace(tiny_config, model="statistics", extra_spectrograms=((128, 40, 10, 3_000.0, 8_000.0),))
-    configs = [tiny_config, replace(tiny_config, **settings), statistics]
-    configs.append(replace(tiny_config, model="timm:mobilenetv3_small_050"))
-    made = [build_model(config=config).eval() for config in configs]
-    return [*made, Ensemble(made[:3]).eval()]
+    timm = replace(tiny_config, model="timm:mobilenetv3_small_050")
+    return [build_model(config=each).eval() for each in (tiny_config, replace(tiny_config, **settings), timm)]
 
 
 @pytest.mark.parametrize("version", ["1", None])
@@ -221,7 +211,8 @@ def test_a_detector_of_an_older_version_gives_the_same_scores(models, tmp_path, 
             r"the settings \['layer_decay', 'frozen_layers'\] have been retired",
         ),
         ({"model": "ast"}, "the model 'ast' has been removed"),
-        ({"model": "conformer"}, "the model 'conformer' has been removed"),
+        ({"model": "statistics"}, "the model 'statistics' has been removed"),
+        ({"views": [[128, 40, 10, 3_000.0, 8_000.0]]}, r"the settings \['views'\] have been retired"),
         ({"model": "wav2vec2", "borrowed": "somewhere"}, "the model 'wav2vec2' has been removed"),
     ],
 )
@@ -230,14 +221,6 @@ def test_what_is_gone_names_the_commit_that_reads_it(saved, changes, reason):
     rewrite_as_old(path, changes)
     with pytest.raises(CheckpointError, match=rf"best\.safetensors: .*{reason}; commit 7e0fb69 is the last"):
         load_checkpoint(path)
-
-
-def test_an_ensemble_with_members_that_only_advise_names_the_commit_that_reads_it(tmp_path, tiny_config):
-    model = Ensemble([build_model(config=replace(tiny_config, seed=seed)) for seed in range(2)])
-    model.leads[1] = False
-    save_checkpoint(tmp_path / "a.safetensors", model, {})
-    with pytest.raises(CheckpointError, match="members that advise have been removed; commit 7e0fb69 is the last"):
-        load_checkpoint(tmp_path / "a.safetensors")
 
 
 def test_only_a_newer_format_is_called_newer(saved):

@@ -22,9 +22,10 @@ VOID = {"meta", "img", "br", "link"}  # elements that are never closed
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def judged(score=0.5, scores=(0.5,), band=(0.2, 0.7), reason="", path="a.wav", threshold=0.4):
-    scores = np.array(scores, float)
-    return Prediction(path, score, threshold, len(scores) + 1.0, np.arange(len(scores)), scores, band, reason)
+def judged(score=0.5, scores=(0.5,), band=(0.2, 0.7), reason="", path="a.wav", threshold=0.4, evidence=None):
+    scores, times = np.array(scores, float), np.arange(len(scores), dtype=float)
+    seconds = len(scores) + 1.0
+    return Prediction(path, score, threshold, seconds, seconds, times, times + 2, scores, band, reason, evidence)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,9 @@ def test_positions_on_the_scale_are_those_of_the_numbers(score):
         (judged(0.1), "does not prove that the recording is genuine"),
         (judged(0.5), "is between 0.20 and 0.70, where errors are frequent"),
         (judged(0.9, reason="less than 0.5 s of sound"), "The reason: less than 0.5 s of sound."),
+        (judged(0.95, evidence=(999, 999)), "about 19 times more likely if synthetic: moderate support"),
+        (judged(0.95, evidence=(999, 999)), "is the probability that the recording is synthetic"),
+        (judged(0.3, scores=[0.1, 0.9, 0.8, 0.1]), "Most suspicious stretch: 1.0 to 4.0 s."),
         (judged(0.9, path="home/<script>alert(1)&<b>.wav"), "<script>alert(1)&<b>.wav"),
     ],
 )

@@ -230,7 +230,7 @@ def desk(tmp_path, monkeypatch):
         for speaker in range(20):
             for take in range(2):
                 soundfile.write(tmp_path / "mine" / label / f"voice{speaker}-{take}.wav", hiss(rng, 0.1), RATE)
-    rows = [("a.wav", 0.2, "real", "", 2.0, "x", ""), ("b.wav", "", "", "", "", "x", "b.wav: the file is empty")]
+    rows = [("a.wav", 0.2, "real", "", "", "", 2.0, "x", ""), ("b.wav", *[""] * 6, "x", "b.wav: the file is empty")]
     pd.DataFrame(rows, columns=HEADINGS).to_csv(tmp_path / "scores.csv", index=False)
     clips = pd.DataFrame(
         {"path": list("abcd"), "split": "validation", "label": [0, 0, 1, 1], "system": "", "speaker": ""}

@@ -18,7 +18,7 @@ from dfa_utils.audio import AudioError
 from dfa_utils.checkpoint import save_checkpoint
 from dfa_utils.inference import Prediction
 from dfa_utils.layouts import expand
-from dfa_utils.models import Ensemble, build_model
+from dfa_utils.models import build_model
 from dfa_utils.speech import SpeechCheck
 from dfa_utils.train import fit
 
@@ -238,6 +238,13 @@ def test_a_folder_is_refused_as_a_folder(detector, clips):
     assert (name, found.kind) == (str(clips), "folder")
 
 
+def said(score, scores=None, band=(0.2, 0.6), **more):
+    """A prediction whose windows of 2 s begin a second apart."""
+    scores = np.array([score] if scores is None else scores)
+    times = np.arange(len(scores), dtype=float)
+    return Prediction("a.wav", score, 0.5, len(scores) + 1.0, len(scores) + 1.0, times, times + 2, scores, band, **more)
+
+
 @pytest.mark.parametrize(
     ("score", "band", "words"),
     [
@@ -250,7 +257,7 @@ def test_a_folder_is_refused_as_a_folder(detector, clips):
     ],
 )
 def test_an_answer_names_the_bound_that_decided(score, band, words):
-    assert str(Prediction("a.wav", score, 0.5, 2.0, np.zeros(1), np.array([score]), band)) == f"a.wav: {words}"
+    assert str(said(score, band=band)) == f"a.wav: {words}"
 
 
 def test_batches_across_files_change_nothing(detector, clips):
@@ -342,47 +349,49 @@ def test_predictions_can_be_compared_and_collected(detector):
     assert {first: "a", other: "b"}[other] == "b"
 
 
-def change(member, **settings):
-    member.config = replace(member.config, **settings)
+def change(model, **settings):
+    model.config = replace(model.config, **settings)
 
 
 CHANGES = {
-    "a weight": lambda model, info: model.members[1].back_end.head.weight.data.add_(1e-3),
-    "a running mean": lambda model, info: model.members[0].back_end.stem[1].running_mean.add_(1e-3),
-    "the first member's config": lambda model, info: change(model.members[0], hop_seconds=0.3),
-    "the second member's config": lambda model, info: change(model.members[1], mean_subtraction="band"),
+    "a weight": lambda model, info: model.back_end.head.weight.data.add_(1e-3),
+    "a running mean": lambda model, info: model.back_end.stem[1].running_mean.add_(1e-3),
+    "how it is cut": lambda model, info: change(model, hop_seconds=0.3),
+    "the front end": lambda model, info: change(model, mean_subtraction="band"),
     "the calibration": lambda model, info: info.update(calibration=[1.0, 0.1]),
+    "the half of the calibration": lambda model, info: info.update(calibration=[0.9, 0.1, 0.5]),
+    "the clips behind it": lambda model, info: info.update(evidence=[100, 100]),
     "the threshold": lambda model, info: info.update(threshold=0.4),
     "a bound": lambda model, info: info.update(uncertain=[0.2, 0.7]),
 }
 
 
-def ensemble(tiny_config):
-    members = [build_model(config=replace(tiny_config, seed=seed)) for seed in (1, 2)]
-    return Ensemble(members), {"calibration": [0.9, 0.1], "threshold": 0.5, "uncertain": [0.2, 0.6]}
+def parts(tiny_config):
+    """A model and its info."""
+    info = {"calibration": [0.9, 0.1], "threshold": 0.5, "uncertain": [0.2, 0.6]}
+    return build_model(config=replace(tiny_config, seed=1)), info
 
 
 def test_the_fingerprint_changes_with_all_that_a_verdict_depends_on(tiny_config):
-    prints = {"nothing": Detector(*ensemble(tiny_config)).fingerprint}
+    prints = {"nothing": Detector(*parts(tiny_config)).fingerprint}
     for name, make in CHANGES.items():
-        model, info = ensemble(tiny_config)
+        model, info = parts(tiny_config)
         make(model, info)
         prints[name] = Detector(model, info).fingerprint
     assert len(set(prints.values())) == len(prints), prints
-    assert Detector(*ensemble(tiny_config)).fingerprint == prints["nothing"]
+    assert Detector(*parts(tiny_config)).fingerprint == prints["nothing"]
 
 
 def test_the_fingerprint_does_not_follow_the_processor(tiny_config):
-    model, info = ensemble(tiny_config)
+    model, info = parts(tiny_config)
     before = Detector(model, info).fingerprint
-    for member in model.members:
-        member.front_end.mel.mel_scale.fb.mul_(1 + 1e-6)  # what other kernels make of the same settings
-        member.front_end.mel.spectrogram.window.mul_(1 - 1e-6)
+    model.front_end.mel.mel_scale.fb.mul_(1 + 1e-6)  # what other kernels make of the same settings
+    model.front_end.mel.spectrogram.window.mul_(1 - 1e-6)
     assert Detector(model, info).fingerprint == before
     code = "from dfa_utils import Detector; print(Detector.load().fingerprint)"
     plain = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
     done = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == Detector.load().fingerprint == "104e13c48c8b"
+    assert done.stdout.strip() == Detector.load().fingerprint
 
 
 def test_threads_share_one_detector(detector, clips):
@@ -393,3 +402,71 @@ def test_threads_share_one_detector(detector, clips):
         for _ in range(3):
             found = pool.map(fresh.predict, [path for path in paths if path.stat().st_size])
             assert [result.score for result in found] == alone
+
+
+def test_the_fingerprint_of_a_plain_cnn_is_that_of_older_versions(tiny_config):
+    """What the version with ensembles said of a detector whose weights are all 0.5; a third 0 says no more than two."""
+    model, info = parts(tiny_config)
+    for value in model.state_dict().values():
+        value.fill_(0.5)
+    for calibration in ([0.9, 0.1], [0.9, 0.1, 0.0]):
+        assert Detector(model, info | {"calibration": calibration}).fingerprint == "013312c509a6"
+
+
+@pytest.mark.parametrize(
+    ("score", "ratio", "words"),
+    [
+        (0.5, 1, "about as likely if synthetic as if genuine: no support for either"),
+        (0.75, 3, "about 3 times more likely if synthetic: weak support"),
+        (0.25, 1 / 3, "about 3 times more likely if genuine: weak support"),
+        (0.98, 49, "about 49 times more likely if synthetic: moderate support"),
+        (0.999, 400, "about 400 times more likely if synthetic: moderately strong support"),
+        (1.0, 400, "about 400 times more likely if synthetic: moderately strong support"),
+        (0.0, 1 / 5_000, "about 5,000 times more likely if genuine: strong support"),
+    ],
+)
+def test_evidence_is_weighed_by_the_odds_as_far_as_the_clips_allow(score, ratio, words):
+    found = said(score, evidence=(399, 4_999))
+    assert found.likelihood_ratio == pytest.approx(ratio)
+    assert found.support == words
+    assert f"; {words})" in str(found)
+
+
+def test_without_clips_or_with_a_reason_there_is_no_ratio():
+    for found in (said(0.9), said(0.9, evidence=(9, 9), reason="no clear speech in it")):
+        assert (found.likelihood_ratio, found.support) == (None, "")
+        assert "likely" not in str(found)
+
+
+def test_the_longest_row_of_windows_called_fake_is_named():
+    scores = [0.9, 0.1, 0.6, 0.7, 0.9, 0.5, 0.8, 0.9]
+    assert said(0.3, scores).suspicious == (2.0, 6.0)
+    assert "; suspicious from 2.0 to 6.0 s)" in str(said(0.3, scores))
+    assert said(0.3, scores, band=None).suspicious == (2.0, 9.0)  # from the threshold on
+    assert said(0.3, [0.1, 0.5]).suspicious is None
+    assert said(0.9, scores, reason="no clear speech in it").suspicious is None
+    assert "suspicious" not in str(said(0.9))  # one window is the whole
+
+
+def test_a_forged_part_of_a_recording_is_found(detector):
+    """A hiss, the class that it was trained to call fake, within tones."""
+    wave = np.concatenate([tone(rng, 3), hiss(rng, 1.4), tone(rng, 2), hiss(rng, 0.4), tone(rng, 1)])
+    start, end = detector.predict(wave).suspicious
+    assert (start, end) == pytest.approx((3, 4.4), abs=0.4)
+
+
+def test_a_short_sound_counts_for_less(tiny_config):
+    """Half of the weight of a long recording's logit, after `half` seconds of sound; windows by their own sound."""
+    info = {"calibration": [2.0, 0.3, 0.5]}
+    model = build_model(config=tiny_config)  # windows of 0.4 s
+    wave = np.concatenate([hiss(rng, 0.25), np.zeros(9_000, "float32"), hiss(rng, 1.0)])
+    found, plain = (Detector(model, each).predict(wave) for each in (info, {}))
+    assert found.sound == pytest.approx(1.25, abs=1e-3)
+    assert (found.ends - found.times)[[0, 1]] == pytest.approx([0.25, 0.4], abs=1e-3)
+    logits = np.log(plain.scores / (1 - plain.scores))
+    weights = (found.ends - found.times) / (found.ends - found.times + 0.5)
+    assert found.scores == pytest.approx(1 / (1 + np.exp(-0.3 - 2 * logits * weights)), abs=1e-6)
+    assert found.score == pytest.approx(1 / (1 + np.exp(-0.3 - 2 * logits.mean() * 1.25 / 1.75)), abs=1e-4)
+    assert Detector(model, {"calibration": [2.0, 0.3]}).predict(wave).score == pytest.approx(
+        1 / (1 + np.exp(-0.3 - 2 * logits.mean())), abs=1e-6
+    )

@@ -107,11 +107,12 @@ def test_train_needs_no_testing_split_and_says_where_the_run_is(tiny_root, tmp_p
     (tmp_path / "data").mkdir()
     for split in ("training", "validation"):
         (tmp_path / "data" / split).symlink_to(tiny_root / split)
-    options = ["--model", "statistics", "--seed", 1, "--batch-size", 4, "--learning-rate", 5e-4]
+    options = ["--model", "timm:mobilenetv3_small_050", "--seed", 1, "--batch-size", 4, "--learning-rate", 5e-4]
     assert call("train", "--data", tmp_path / "data", "--folder", tmp_path / "r", *options) == 0
     assert f"{tmp_path / 'r'}: epoch 1 of 1 is best, validation EER" in capsys.readouterr().out
     config = Detector.load(tmp_path / "r").model.config
-    assert (config.model, config.seed, config.batch_size, config.learning_rate) == ("statistics", 1, 4, 5e-4)
+    found = config.model, config.seed, config.batch_size, config.learning_rate
+    assert found == ("timm:mobilenetv3_small_050", 1, 4, 5e-4)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +185,8 @@ def test_predict_gives_a_json_object_per_line(run, recording, tmp_path, capsys):
     truth = Detector.load(run).predict(recording)
     assert (judged["score"], judged["label"], judged["reason"]) == (truth.score, truth.label, truth.reason)
     assert (judged["scores"], judged["times"]) == (list(truth.scores), list(truth.times))
+    assert (judged["likelihood_ratio"], judged["support"]) == (truth.likelihood_ratio, truth.support)
+    assert judged["suspicious"] == truth.suspicious
     assert judged["path"] == recording
     assert "check the path" in failed["error"]
     assert judged["detector"] == failed["detector"] == Detector.load(run).fingerprint
@@ -281,7 +284,7 @@ def test_verdicts_are_coloured_on_terminals(settings, start, monkeypatch, capsys
     terminal = {"TERM": "xterm", "COLORTERM": "truecolor"} | ({"FORCE_COLOR": "1"} if settings else {})
     for name, value in (settings | terminal).items():
         monkeypatch.setenv(name, value)
-    found = Prediction("[red]a voice.wav", 0.9, 0.5, 1.0, [0.0], [0.9])  # brackets in a name are no markup
+    found = Prediction("[red]a voice.wav", 0.9, 0.5, 1.0, 1.0, *np.array([[0.0], [1.0], [0.9]]))  # no markup
     __main__._say_result(found.path, found, "fingerprint", False)
     end = "\x1b[0m" if start else ""
     assert capsys.readouterr().out == f"[red]a voice.wav: {start}fake{end} (score 0.9000 >= threshold 0.5000, 1.00 s)\n"

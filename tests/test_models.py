@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import nn
@@ -7,7 +5,7 @@ from torch.nn.functional import cross_entropy
 
 from dfa_utils.config import Config
 from dfa_utils.features import standardise
-from dfa_utils.models import Ensemble, _deviation, build_model, count_parameters, fuse_for_scoring
+from dfa_utils.models import build_model, count_parameters, fuse_for_scoring
 
 generator = torch.Generator().manual_seed(0)
 
@@ -66,11 +64,11 @@ def test_one_seed_one_model():
 
 
 def test_unknown_names_list_the_known():
-    with pytest.raises(ValueError, match="known: cnn, statistics, timm:NAME"):
+    with pytest.raises(ValueError, match="known: cnn, timm:NAME"):
         build_model("transformer")
 
 
-@pytest.mark.parametrize("name", ["ast", "conformer", "wav2vec2", "hubert", "wavlm"])
+@pytest.mark.parametrize("name", ["ast", "conformer", "wav2vec2", "hubert", "wavlm", "statistics"])
 def test_models_that_are_gone_name_the_commit_that_has_them(name):
     with pytest.raises(ValueError, match=f"{name}.* has been removed; commit 7e0fb69"):
         build_model(name)
@@ -93,59 +91,12 @@ def test_the_convolutions_lie_channels_last(model):
     assert model.back_end.blocks(torch.zeros(2, 24, 40, 50)).is_contiguous(memory_format=torch.channels_last)
 
 
-def logits_of(models, waves):
-    """The logits of P(fake), [models, B]."""
-    return torch.stack([model(waves).diff(dim=1)[:, 0] for model in models])
-
-
-def test_an_ensemble_gives_the_mean_of_the_logits():
-    wide = Config(n_mels=20, channels=(4, 4))
-    narrow = replace(wide, n_mels=16, frequency_scale="linear", f_min=4_000.0)
-    members = [build_model(config=replace(config, seed=seed)).eval() for config in (wide, narrow) for seed in (1, 2)]
-    waves = torch.randn(3, 8_000, generator=generator)
-    whole, mean = Ensemble(members).eval(), logits_of(members, waves).mean(dim=0)
-    assert torch.allclose(logits_of([whole], waves)[0], mean, atol=1e-6)
-    assert torch.allclose(fuse_for_scoring(whole)(waves), whole(waves), atol=1e-4)
-
-
-def test_statistics_see_every_spectrogram_and_not_the_order():
-    config = Config(model="statistics", n_mels=20, frequency_scale="linear", channels=(4, 8))
-    config = replace(config, extra_spectrograms=((128, 40, 10, 3_000.0, 8_000.0),))
-    model = build_model(config=config).eval()
-    assert [front_end.mel.n_mels for front_end in model.front_ends] == [20, 10]
-    waves = torch.randn(3, 8_000, generator=generator)
-    seen = [front_end(waves) for front_end in model.front_ends]
-    assert torch.equal(model(waves), model.classify(seen))
-    assert torch.allclose(model.classify([each.flip(3) for each in seen]), model.classify(seen), atol=1e-5)
-    for i in range(2):
-        other = [each * (1.5 if i == j else 1) for j, each in enumerate(seen)]
-        assert not torch.allclose(model.classify(other), model.classify(seen), atol=1e-3)
-    both = Ensemble([model, build_model(config=replace(config, extra_spectrograms=())).eval()]).eval()
-    assert torch.allclose(logits_of([both], waves)[0], logits_of(both.members, waves).mean(dim=0), atol=1e-6)
-
-
 def test_the_network_sees_the_standardised_spectrogram():
     model, seen = build_model(config=Config(mean_subtraction="band")).eval(), []
     model.back_end.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     waves = torch.randn(2, 8_000, generator=generator)
     model(waves)
     assert torch.equal(seen[0], standardise(model.front_end(waves), "band"))
-
-
-def test_deviations_are_those_of_torch():
-    x = torch.randn(2, 3, 50, generator=generator) + 4
-    torch.testing.assert_close(_deviation(x), x.std(dim=-1, correction=0))
-    assert _deviation(torch.full((1, 50), 4.0)) == 0
-
-
-def test_a_network_that_sees_one_spectrogram_takes_no_extra_ones():
-    with pytest.raises(ValueError, match=r"cnn.*one spectrogram.*extra_spectrograms"):
-        build_model(config=Config(extra_spectrograms=((128, 40, 10, 3_000.0, 8_000.0),)))
-
-
-def test_members_must_cut_recordings_alike():
-    with pytest.raises(ValueError, match="clip_seconds"):
-        Ensemble([build_model(config=Config(clip_seconds=seconds)) for seconds in (1.0, 2.0)])
 
 
 def test_masks_hide_something_in_training_alone():

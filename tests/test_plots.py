@@ -45,7 +45,8 @@ DRAW = {
 
 
 def over_time(seconds):
-    return Prediction("a.wav", 0.3, 0.5, seconds, np.array([0.0, 1.0, 2.0]), np.array([0.1, 0.7, 0.2]))
+    times = np.array([0.0, 1.0, 2.0])
+    return Prediction("a.wav", 0.3, 0.5, seconds, seconds, times, times + 2, np.array([0.1, 0.7, 0.2]))
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -102,6 +103,19 @@ def test_a_recording_at_8_khz_is_uncertain(detector, voices, tmp_path):
         assert NARROW in detector.predict(tmp_path / f"{i}.wav").reason
 
 
+@pytest.mark.parametrize("rate", [10_000, 11_025, 12_000])
+def test_a_band_that_ends_above_a_telephones_is_judged(detector, voices, rate):
+    """Recordings made at 10, 11.025 or 12 kHz end at 5 to 6 kHz, as do clips that the detector was trained on."""
+    ratio = Fraction(rate, RATE)
+    narrow = [resample(wave.numpy(), ratio.denominator, ratio.numerator) for wave in voices]
+    assert np.mean([NARROW in detector.predict(wave, rate).reason for wave in narrow]) <= 0.05
+
+
+def test_speech_below_strong_noise_is_uncertain_with_the_reason(detector, voices):
+    reasons = [result.reason for result in predictions(detector, [add_noise(wave, snr_db=-5) for wave in voices])]
+    assert np.mean([NO_SPEECH in reason for reason in reasons]) >= 0.9
+
+
 def test_of_a_long_recording_a_part_must_be_speech(detector, voices):
     music = [torch.from_numpy(sounds()["chord"])] * 4
     mixed, alone = predictions(detector, [torch.cat([*music, *voices[:4]]), torch.cat(music)])
@@ -130,7 +144,8 @@ def test_the_share_that_sounds_counts_short_pauses(voices):
 
 
 def test_the_verdict_says_why():
-    result = Prediction("a.wav", 0.9, 0.5, 2.0, np.zeros(1), np.zeros(1), (0.2, 0.3), "no clear speech in it")
+    place = np.zeros(1), np.full(1, 2.0), np.full(1, 0.9)
+    result = Prediction("a.wav", 0.9, 0.5, 2.0, 2.0, *place, (0.2, 0.3), "no clear speech in it")
     assert result.label == "uncertain"
     assert str(result) == "a.wav: uncertain (no clear speech in it, 2.00 s)"
 

@@ -14,10 +14,13 @@ from dfa_utils.support import HEADER, ScoreTable, TableError
 
 DETECTOR = "0123456789ab"
 NAMES = ["a.wav", '"b", c.wav', "d\ne.wav", "é\udce9"] * 7
+EVIDENCE = {"likelihood_ratio": None, "support": ""}, {"likelihood_ratio": 12.5, "support": "about 12 times: moderate"}
 RESULTS = {
     f"{i:02} {name}": AudioError("empty\nfile")
     if i % 5 == 4
-    else SimpleNamespace(score=i / 30, label="uncertain", reason="no speech, only noise", seconds=2.0)
+    else SimpleNamespace(
+        score=i / 30, label="uncertain", reason="no speech, only noise", seconds=2.0, **EVIDENCE[i % 2]
+    )
     for i, name in enumerate(NAMES)
 }
 
@@ -45,13 +48,15 @@ def complete(tmp_path):
 def test_a_table_has_a_row_for_every_file(complete, tmp_path):
     rows = rows_of(tmp_path / "new" / "scores.csv")
     assert len(complete.splitlines()) == 1 + len(RESULTS)
-    assert list(rows[0]) == ["path", "score", "label", "reason", "seconds", "detector", "error"]
+    evidence = ["likelihood_ratio", "support"]
+    assert list(rows[0]) == ["path", "score", "label", *evidence, "reason", "seconds", "detector", "error"]
     for row, (path, result) in zip(rows, RESULTS.items(), strict=True):
         assert row["path"] == path.replace("\n", "\\n").replace("\udce9", "\\udce9")
         if isinstance(result, AudioError):
-            expected = ["", "", "", "", DETECTOR, r"empty\nfile"]
+            expected = [*[""] * 6, DETECTOR, r"empty\nfile"]
         else:
-            expected = [f"{result.score:.9f}", result.label, result.reason, "2.000", DETECTOR, ""]
+            weighed = ["12.5", result.support] if result.support else ["", ""]
+            expected = [f"{result.score:.9f}", result.label, *weighed, result.reason, "2.000", DETECTOR, ""]
         assert list(row.values())[1:] == expected
 
 

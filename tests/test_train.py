@@ -331,9 +331,9 @@ def test_the_folder_of_a_vision_model_has_a_name_that_every_system_takes(
 def test_the_newest_run_is_that_of_the_model_asked_for(run, tiny_manifest, tiny_config, tmp_path, monkeypatch):
     data, later = fingerprint(tiny_manifest), tmp_path / "later"
     shutil.copytree(run.folder, tmp_path / "first")
-    fit(replace(tiny_config, model="statistics", epochs=1), tiny_manifest, later)
+    fit(replace(tiny_config, model="timm:mobilenetv3_small_050", epochs=1), tiny_manifest, later)
     os.utime(later / "best.safetensors", (time.time() + 60,) * 2)
     monkeypatch.setattr(checkpoint, "read_tensors", None)  # headers are enough
     assert newest_run(data, folder=tmp_path) == tmp_path / "first"
-    assert newest_run(data, "statistics", tmp_path) == later
+    assert newest_run(data, "timm:mobilenetv3_small_050", tmp_path) == later
     assert newest_run(data, "timm:vit_tiny_patch16_224", tmp_path) is None

@@ -69,7 +69,7 @@ def test_a_file_that_cannot_be_judged_is_told_in_one_sentence(tmp_path):
 
 
 def test_an_answer_shows_itself_or_is_told_in_bold(tmp_path):
-    prediction = Prediction(str(tmp_path / "a.wav"), 0.5, 0.4, 2.0, np.zeros(1), np.array([0.5]))
+    prediction = Prediction(str(tmp_path / "a.wav"), 0.5, 0.4, 2.0, 2.0, *np.array([[0.0], [2.0], [0.5]]))
     assert colab._answer(lambda path: prediction, tmp_path / "a.wav") is prediction
     assert str(tmp_path) not in prediction._repr_html_()
     assert colab._answer(lambda path: f"{path}: well", tmp_path / "a.wav").data == "**a.wav: well**"

@@ -128,12 +128,10 @@ def read(path, rate: int) -> np.ndarray:
 def evidence(detector: Detector, samples: np.ndarray, prediction: Prediction) -> str:
     """The spectrogram of the most suspicious window, coloured by what speaks for fake and for real, as HTML.
 
-    Grad-CAM explains convolutional networks. So only that member of an ensemble is explained; without one, there is
-    no explanation.
+    Grad-CAM explains convolutional networks, so it is "" for other models.
     """
-    members = getattr(detector.model, "members", [detector.model])
-    network = next((member for member in members if getattr(member.config, "model", "") == "cnn"), None)
-    if network is None:
+    network = detector.model
+    if network.config.model != "cnn":
         return ""
     waveform = torch.from_numpy(most_suspicious_window(samples, prediction, detector.model.config))[None]  # [1, T]
     with torch.no_grad():
@@ -144,11 +142,9 @@ def evidence(detector: Detector, samples: np.ndarray, prediction: Prediction) ->
     words = f"window from {start:.1f} s, P(fake) {prediction.scores.max():.2f}"
     return block(
         heading(f"Where in the {words}"),
-        paragraph("Red speaks for fake and blue for real, for the convolutional network (Grad-CAM)."),
+        paragraph("Red speaks for fake and blue for real (Grad-CAM)."),
         picture(lambda ax: plot_map(decibels, contributions, hop, hertz, ax), f"spectrogram of the {words}"),
-        paragraph(
-            "This shows where the network looks, not that it is right. The detector may have other parts.", "soft"
-        ),
+        paragraph("This shows where the network looks, not that it is right.", "soft"),
     )
 
 

@@ -15,10 +15,10 @@ import soundfile
 
 from dfa_utils import Detector
 from dfa_utils.checkpoint import RELEASED
-from dfa_utils.display import MEANING
+from dfa_utils.display import MEANING, SUSPICIOUS, WEIGHT
 from dfa_utils.evaluation import load_scores
 from dfa_utils.export import export_onnx
-from dfa_utils.inference import PIECE_SECONDS
+from dfa_utils.inference import PIECE_SECONDS, SUPPORT
 from dfa_utils.speech import HIGH, LEAST_SECONDS, LEAST_SHARE, NOTHING
 
 WEB = Path(__file__).resolve().parent
@@ -101,7 +101,8 @@ def export_detector(folder: Path) -> None:
     figures["detector"] = f"{detector.fingerprint}-onnx"
     figures["piece_samples"] = PIECE_SECONDS * figures["sample_rate"]
     figures["speech"] = {"least_seconds": LEAST_SECONDS, "least_share": LEAST_SHARE, "high": HIGH, "nothing": NOTHING}
-    figures |= {"meaning": MEANING, "tested": verdicts_on_testing(detector)}
+    figures |= {"meaning": MEANING, "weight": WEIGHT, "suspicious": SUSPICIOUS, "support": list(SUPPORT.items())}
+    figures["tested"] = verdicts_on_testing(detector)
     (folder / "detector.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 

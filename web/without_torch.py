@@ -23,7 +23,7 @@ import onnxruntime
 import soundfile
 from numpy.lib.stride_tricks import sliding_window_view
 
-FORMAT = 1  # of the metadata; an exported detector of a newer format is refused
+FORMAT = 2  # of the metadata; an exported detector of another format is refused
 LONGEST_WINDOW = 2**21  # samples; longer windows would exhaust memory
 LONGEST_SECONDS, MOST_SAMPLES = 7_200, 2**28  # of a recording, which is read as a whole; at its own sample rate
 PIECE_SECONDS = 120  # a longer recording is searched for sounds piece by piece
@@ -31,9 +31,16 @@ LONGEST_TAG = 1_000  # bytes after the last frame of MP3 that need not be sound
 BEGINNINGS = {"OGG": rb"OggS\0\x02", "FLAC": rb'fLaC[\0\x80]\0\0"'}  # of a recording, by format
 RUN, CONSTANT = 128, 3 / 32768  # digital silence: at least RUN samples that differ by less than CONSTANT
 
-# label: "real", "fake" or "uncertain"; score: P(fake) in [0, 1], higher = more likely fake; reason: why the label is
-# "uncertain" whatever the score, or ""; times [N]: the start of each window in s; scores [N]: P(fake) of each window
-Prediction = namedtuple("Prediction", "label score reason seconds times scores")
+# Likelihood ratios from here on, in words: ENFSI guideline for evaluative reporting in forensic science, 2015
+SUPPORT = {10**6: "extremely strong", 10**4: "very strong", 1_000: "strong", 100: "moderately strong"}
+SUPPORT |= {10: "moderate", 2: "weak"}
+
+# label: "real", "fake" or "uncertain"; score: P(fake) in [0, 1], higher = more likely fake; likelihood_ratio: how many
+# times more likely such a score is for synthetic than for genuine speech, or None; support: the same in words, or "";
+# reason: why the label is "uncertain" whatever the score, or ""; times, ends [N]: start and end of each window in s;
+# scores [N]: P(fake) of each window; suspicious: start and end in s of the longest stretch that is called fake, or None
+FIELDS = "label score likelihood_ratio support reason seconds times ends scores suspicious"
+Prediction = namedtuple("Prediction", FIELDS)
 
 
 class Detector:
@@ -57,10 +64,13 @@ class Detector:
         self.rate, self.size, self.hop = lengths = [data[k] for k in ("sample_rate", "clip_samples", "hop_samples")]
         self.threshold, self.limit = data["threshold"], data["limit"]
         self.band = low, high = data["uncertain"] or [self.threshold] * 2
+        self.calibration = slope, offset, half = data["calibration"]
+        self.evidence, (real, fake) = data["evidence"], data["evidence"] or (1, 1)
         sizes_fit = all(type(length) is int and 0 < length <= LONGEST_WINDOW for length in lengths)
-        bounds_fit = all(map(math.isfinite, (self.threshold, self.limit, low, high))) and low <= high
-        if not (data["format"] <= FORMAT and sizes_fit and bounds_fit):
-            raise ValueError("its metadata are of a newer format, or hold impossible numbers")
+        numbers = self.threshold, self.limit, low, high, slope, offset, half, real, fake
+        numbers_fit = all(map(math.isfinite, numbers)) and low <= high and half >= 0 and min(real, fake) >= 1
+        if not (data["format"] == FORMAT and sizes_fit and numbers_fit):
+            raise ValueError("its metadata are of another format, or hold impossible numbers")
 
     def predict(self, path) -> Prediction:
         """Judge one recording. Raises ValueError, in one sentence, if that is not possible."""
@@ -68,19 +78,30 @@ class Detector:
         sounds = list(find_sounds(samples, self.size, PIECE_SECONDS * self.rate))
         if not sounds:
             raise ValueError("it is silent throughout, so there is nothing to judge")
-        starts, windows = zip(*cut_windows(samples, sounds, self.size, self.hop), strict=True)
+        starts, ends, windows = zip(*cut_windows(samples, sounds, self.size, self.hop), strict=True)
+        times, ends, sound = np.array(starts), np.array(ends), sum(end - start for start, end in sounds)
+        times, ends, sound = times / self.rate, ends / self.rate, sound / self.rate  # s
         batches = [self._run(np.stack(windows[i : i + 32])) for i in range(0, len(windows), 32)]
         logits, measures = (np.concatenate(parts).astype(float) for parts in zip(*batches, strict=True))
         if not np.isfinite(logits).all():
             raise ValueError("it gets no finite score; look for absurd samples in it")
-        score, scores = (1 / (1 + np.exp(-x)) for x in (logits.mean(), logits))
-        reason = reason_to_abstain(measures, self.limit, sum(end - start for start, end in sounds) / self.rate)
+        score, scores = float(self._probability(logits.mean(), sound)), self._probability(logits, ends - times)
+        reason = reason_to_abstain(measures, self.limit, sound)
         unsure = reason or self.band[0] <= score < self.band[1]
         label = "uncertain" if unsure else "fake" if score >= self.threshold else "real"
-        return Prediction(label, float(score), reason, len(samples) / self.rate, np.array(starts) / self.rate, scores)
+        ratio = likelihood_ratio(score, *self.evidence) if self.evidence and not reason else None
+        fake = scores >= max(self.threshold, *self.band)
+        where = None if reason else longest_stretch(fake, times, ends)
+        judged = len(samples) / self.rate, times, ends, scores, where
+        return Prediction(label, score, ratio, in_words(ratio) if ratio else "", reason, *judged)
+
+    def _probability(self, logit, seconds):
+        """P(fake) of a logit that rests on so many seconds of sound, or of arrays of both."""
+        slope, offset, half = self.calibration
+        return 1 / (1 + np.exp(-(offset + slope * logit / (1 + half / seconds))))
 
     def _run(self, windows: np.ndarray) -> list[np.ndarray]:
-        """Of windows [B, T]: the calibrated logit of P(fake) [B], and the measures of the speech check [B, 3]."""
+        """Of windows [B, T]: the logit of P(fake) [B], not calibrated, and the measures of the speech check [B, 3]."""
         return self.session.run(["logit", "measures"], {"waveform": windows})
 
 
@@ -175,26 +196,49 @@ def is_silent(samples: np.ndarray) -> np.ndarray:
 
 
 def cut_windows(samples: np.ndarray, sounds, size: int, hop: int):
-    """Yield (start, window [size]) of each sound, `hop` samples apart; the last one ends where the sound ends."""
+    """Yield (start, end, window [size]) of each sound, `hop` samples apart; the last one ends where the sound ends."""
     for start, end in sounds:
         last = max(start, end - size)
         for first in dict.fromkeys([*range(start, last + 1, hop), last]):
-            yield first, np.resize(samples[first : min(first + size, end)], size)  # a shorter sound is repeated
+            stop = min(first + size, end)
+            yield first, stop, np.resize(samples[first:stop], size)  # a shorter sound is repeated
 
 
 def reason_to_abstain(measures: np.ndarray, limit: float, seconds: float) -> str:
     """Why a recording should not be judged, or "".
 
-    `measures` [N, 3] are those of its windows: the logit of "no speech", the share that sounds, and the level in dB
-    above 5.2 kHz. A window with a logit from `limit` on holds no speech. `seconds` is the duration of all sounds.
+    `measures` [N, 3] are those of its windows: the logit of "no speech", the share that sounds, and the level in dB of
+    the loudest band above 5.2 kHz. A window with a logit from `limit` on holds no speech. `seconds` is the duration of
+    all sounds.
     """
     if measures[:, 1].mean() * seconds < 0.5:
         return "less than 0.5 s of sound, too little to judge"
     if np.mean(measures[:, 0] < limit) < 0.25:
-        return "no clear speech in it, but noise, tones or music"
-    if measures[:, 2].max() < -73:
-        return "nothing above 5.2 kHz, as on a telephone, where most traces of synthesis are cut off"
+        return "no clear speech in it, but strong noise, tones or music"
+    if measures[:, 2].max() < -64:
+        return "nothing above 5.2 kHz, as on a telephone, which cuts off most traces of synthesis"
     return ""
+
+
+def likelihood_ratio(score: float, real: int, fake: int) -> float:
+    """How many times more likely a score is for synthetic speech; no more than so many clips of each class support."""
+    return float(np.clip(score / max(1 - score, np.finfo(float).tiny), 1 / (fake + 1), real + 1))
+
+
+def in_words(ratio: float) -> str:
+    """A likelihood ratio in the words of SUPPORT."""
+    times, kind = (ratio, "synthetic") if ratio > 1 else (1 / ratio, "genuine")
+    word = next((word for least, word in SUPPORT.items() if times >= least), None)
+    if not word:
+        return "about as likely if synthetic as if genuine: no support for either"
+    return f"about {float(f'{times:.2g}'):,g} times more likely if {kind}: {word} support"
+
+
+def longest_stretch(fake: np.ndarray, times: np.ndarray, ends: np.ndarray):
+    """Start and end in s of the longest row of windows [N] that are all fake, or None."""
+    edges = np.flatnonzero(np.diff(fake, prepend=False, append=False)).reshape(-1, 2)  # first, after the last
+    stretches = [(float(times[i]), float(ends[j - 1])) for i, j in edges]
+    return max(stretches, key=lambda stretch: stretch[1] - stretch[0], default=None)
 
 
 def main(path: str, *files: str) -> int:
@@ -206,7 +250,10 @@ def main(path: str, *files: str) -> int:
     for file in files:
         try:
             found = detector.predict(file)
-            print(f"{file}: {found.label} ({found.reason or f'score {found.score:.4f}'}, {found.seconds:.2f} s)")
+            where = found.suspicious if len(found.scores) > 1 else None
+            parts = f"{found.reason or f'score {found.score:.4f}'}, {found.seconds:.2f} s", found.support
+            parts += ("suspicious from {:.1f} to {:.1f} s".format(*where) if where else "",)
+            print(f"{file}: {found.label} ({'; '.join(filter(None, parts))})")
         except ValueError as error:
             print(f"{file}: error: {error}")
             failed = 1

@@ -1,4 +1,4 @@
-// The exported detector in onnxruntime: windows in, the calibrated logit of P(fake) and the measures of speech out.
+// The exported detector in onnxruntime: windows in, the logit of P(fake) and the measures of speech out.
 
 import * as ort from "../lib/ort.wasm.bundle.min.mjs";
 
@@ -35,10 +35,10 @@ export function reasonToAbstain(measures, seconds, { limit, speech }) {
   const share = mean(measures.map(([, sounding]) => sounding));
   if (share * seconds < speech.least_seconds) return `less than ${speech.least_seconds} s of sound, too little to judge`;
   if (mean(measures.map(([unlike]) => Number(unlike < limit))) < speech.least_share) {
-    return "no clear speech in it, but noise, tones or music";
+    return "no clear speech in it, but strong noise, tones or music";
   }
   if (measures.every(([, , high]) => high < speech.nothing)) {
-    return `nothing above ${speech.high / 1000} kHz, as on a telephone, where most traces of synthesis are cut off`;
+    return `nothing above ${speech.high / 1000} kHz, as on a telephone, which cuts off most traces of synthesis`;
   }
   return "";
 }
@@ -48,7 +48,7 @@ export function mean(numbers) {
   return numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
 }
 
-/** P(fake) in [0, 1] of a calibrated logit. */
-export function sigmoid(logit) {
-  return 1 / (1 + Math.exp(-logit));
+/** P(fake) in [0, 1] of a logit that rests on `seconds` of sound, as dfa_utils.inference.calibrated_logit. */
+export function probability(logit, seconds, { calibration: [slope, offset, half] }) {
+  return 1 / (1 + Math.exp(-(offset + (slope * logit) / (1 + half / seconds))));
 }

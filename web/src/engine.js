@@ -1,7 +1,7 @@
 // The page's side of the worker: loads the detector, and has recordings judged one after the other.
 
 import { monoBlocks, openAudio } from "./audio.js";
-import { labelOf } from "./verdict.js";
+import { labelOf, likelihoodRatio, supportOf } from "./verdict.js";
 
 const PARTS = { figures: "detector.json", model: "detector.onnx", wasm: "lib/ort-wasm-simd-threaded.wasm" };
 
@@ -27,7 +27,8 @@ export class Engine {
   }
 
   /**
-   * Judges a File: { name, seconds, score, label, reason, times, scores, spectrogram, took in s }, or { name, error }.
+   * Judges a File: { name, seconds, score, label, ratio, support, reason, times, ends, scores, spectrogram, took in s },
+   * or { name, error }.
    *
    * `onProgress` is called with the share that is done, in [0, 1].
    */
@@ -44,7 +45,8 @@ export class Engine {
       }
       const result = await this.ask("end");
       const label = labelOf(result.score, this.figures, result.reason);
-      return { name, ...result, label, took: (performance.now() - began) / 1000 };
+      const [ratio, support] = [likelihoodRatio, supportOf].map((find) => find(result, this.figures));
+      return { name, ...result, label, ratio, support, took: (performance.now() - began) / 1000 };
     } catch (error) {
       return { name, error: error.message ?? String(error) };
     }

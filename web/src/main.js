@@ -109,7 +109,7 @@ function hear(result, i) {
   state.window = i;
   at("window").textContent = describeWindow(result, state.figures, i);
   at("player").pause();
-  play(result.file, ...windowOf(result, state.figures, i)).catch((error) =>
+  play(result.file, ...windowOf(result, i)).catch((error) =>
     tell(`This window cannot be played: ${error.message}.`),
   );
 }

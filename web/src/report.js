@@ -47,6 +47,7 @@ function drawFigures(result, figures) {
     File: result.name,
     Verdict: result.label,
     "P(fake)": result.score.toFixed(6),
+    Evidence: result.support || "-",
     "Why uncertain": result.reason || "-",
     Threshold: figures.threshold.toFixed(6),
     "Uncertain band": figures.uncertain ? figures.uncertain.map((bound) => bound.toFixed(6)).join(" to ") : "none",
@@ -71,7 +72,7 @@ function drawWindows(result, figures) {
   const heads = ["From (s)", "To (s)", "P(fake)", "On its own"].map((title) => element("th", { scope: "col" }, title));
   const rows = result.scores.map((score, i) => {
     const cells = [
-      ...windowOf(result, figures, i).map((time) => time.toFixed(2)),
+      ...windowOf(result, i).map((time) => time.toFixed(2)),
       score.toFixed(4),
       labelOf(score, figures),
     ];

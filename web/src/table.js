@@ -6,10 +6,11 @@ const COLUMNS = [
   { key: "name", title: "File" },
   { key: "label", title: "Verdict" },
   { key: "score", title: "P(fake)", digits: 3 },
+  { key: "support", title: "Evidence" },
   { key: "seconds", title: "Seconds", digits: 2 },
   { key: "note", title: "Reason or error" },
 ];
-const HEADINGS = ["path", "score", "label", "reason", "seconds", "detector", "error"];
+const HEADINGS = ["path", "score", "label", "likelihood_ratio", "support", "reason", "seconds", "detector", "error"];
 
 /** The rows in a table; `sort` is { key, down }. A click on a heading calls onSort(key), on a name onOpen(result). */
 export function drawTable(results, { sort, opened, onSort, onOpen }) {
@@ -76,11 +77,11 @@ export function sorted(results, { key, down }) {
 
 /** The results as CSV, as Python writes them: a row a file, in the order in which they were given. */
 export function toCsv(results, fingerprint) {
-  const rows = results.map(({ name, score, label, reason, seconds, error }) =>
-    error
-      ? [name, "", "", "", "", fingerprint, `${name}: ${error}`]
-      : [name, score.toFixed(9), label, reason, seconds.toFixed(3), fingerprint, ""],
-  );
+  const rows = results.map(({ name, score, label, ratio, support, reason, seconds, error }) => {
+    if (error) return [name, "", "", "", "", "", "", fingerprint, `${name}: ${error}`];
+    const odds = ratio === null ? "" : String(Number(ratio.toPrecision(6)));
+    return [name, score.toFixed(9), label, odds, support, reason, seconds.toFixed(3), fingerprint, ""];
+  });
   return [HEADINGS, ...rows].map((row) => `${row.map(quote).join(",")}\r\n`).join("");
 }
 

@@ -41,7 +41,7 @@ export function drawTimeline(result, figures, width) {
 function drawWindows(result, figures, width, y) {
   const x = timeScale(result.seconds, width);
   return result.scores.flatMap((score, i) => {
-    const [start, end] = windowOf(result, figures, i);
+    const [start, end] = windowOf(result, i);
     const label = labelOf(score, figures);
     const dot = svg("circle", {
       cx: x((start + end) / 2),
@@ -55,13 +55,13 @@ function drawWindows(result, figures, width, y) {
 }
 
 /** Start and end in s of a window. */
-export function windowOf(result, { clip_samples, sample_rate }, i) {
-  return [result.times[i], Math.min(result.times[i] + clip_samples / sample_rate, result.seconds)];
+export function windowOf({ times, ends }, i) {
+  return [times[i], ends[i]];
 }
 
 /** A window in words. */
 export function describeWindow(result, figures, i) {
-  const [start, end] = windowOf(result, figures, i).map((time) => time.toFixed(1));
+  const [start, end] = windowOf(result, i).map((time) => time.toFixed(1));
   const [score, count] = [result.scores[i], result.scores.length];
   return `Window ${i + 1} of ${count}: ${start} to ${end} s, P(fake) ${score.toFixed(3)}, ${labelOf(score, figures)}`;
 }
@@ -78,7 +78,7 @@ export function makeChoosable(picture, result, figures, chosen, onChoose) {
   const last = result.scores.length - 1;
   const show = (i) => {
     chosen = i;
-    const [x1, x2] = windowOf(result, figures, i).map(timeScale(result.seconds, width));
+    const [x1, x2] = windowOf(result, i).map(timeScale(result.seconds, width));
     const mark = picture.querySelector(".chosen");
     mark.setAttribute("x", x1);
     mark.setAttribute("width", x2 - x1);
@@ -99,7 +99,7 @@ export function makeChoosable(picture, result, figures, chosen, onChoose) {
   for (const [name, value] of Object.entries(values)) picture.setAttribute(name, value);
   picture.addEventListener("keydown", (event) => onKey(event, { chosen, last, choose }));
   picture.addEventListener("click", (event) =>
-    choose(nearest(result, figures, timeAt(picture, event, result.seconds))),
+    choose(nearest(result, timeAt(picture, event, result.seconds))),
   );
   show(chosen);
 }
@@ -119,7 +119,7 @@ function timeAt(picture, event, seconds) {
   return (seconds * (x - from)) / (to - from);
 }
 
-function nearest(result, figures, time) {
-  const distance = (i) => Math.abs(windowOf(result, figures, i).reduce((a, b) => a + b) / 2 - time);
+function nearest(result, time) {
+  const distance = (i) => Math.abs(windowOf(result, i).reduce((a, b) => a + b) / 2 - time);
   return result.times.reduce((best, _, i) => (distance(i) < distance(best) ? i : best), 0);
 }

@@ -8,12 +8,51 @@ export function labelOf(score, { threshold, uncertain }, reason = "") {
   return score >= threshold ? "fake" : "real";
 }
 
+/** How many times more likely a score is for synthetic than for genuine speech, as Prediction.likelihood_ratio. */
+export function likelihoodRatio({ score, reason }, { evidence }) {
+  if (reason || !evidence) return null;
+  const [real, fake] = evidence;
+  return Math.min(Math.max(score / (1 - score), 1 / (fake + 1)), real + 1);
+}
+
+/** The likelihood ratio in words, as Prediction.support; "" without one. */
+export function supportOf(result, figures) {
+  const ratio = likelihoodRatio(result, figures);
+  if (ratio === null) return "";
+  const [times, kind] = ratio > 1 ? [ratio, "synthetic"] : [1 / ratio, "genuine"];
+  const [, word] = figures.support.find(([least]) => times >= least) ?? [];
+  if (!word) return "about as likely if synthetic as if genuine: no support for either";
+  const rounded = Number(times.toPrecision(2)).toLocaleString("en-US");
+  return `about ${rounded} times more likely if ${kind}: ${word} support`;
+}
+
+/** [start, end] in s of the longest stretch whose windows are all called fake, as Prediction.suspicious, or null. */
+export function suspiciousStretch({ times, ends, scores, reason }, { threshold, uncertain }) {
+  const limit = Math.max(threshold, uncertain?.[1] ?? 0);
+  let [longest, start] = [null, null];
+  scores.forEach((score, i) => {
+    start = score >= limit ? (start ?? times[i]) : null;
+    if (start !== null && ends[i] - start > (longest ? longest[1] - longest[0] : 0)) longest = [start, ends[i]];
+  });
+  return reason ? null : longest;
+}
+
 /** One or two sentences that say what a result's label means, and why it is so. */
 export function explain({ label, score, reason }, { uncertain, meaning }) {
   if (label !== "uncertain") return meaning[label];
   if (reason) return `${meaning.uncertain} The reason: ${reason}.`;
   const [low, high] = uncertain.map((bound) => bound.toFixed(2));
   return `${meaning.uncertain} The probability, ${score.toFixed(2)}, is between ${low} and ${high}, where errors are frequent.`;
+}
+
+/** What the score is worth as evidence, and where in the recording to listen first: sentences. */
+function weigh(result, figures) {
+  const support = supportOf(result, figures);
+  const stretch = result.scores.length > 1 && suspiciousStretch(result, figures);
+  const seconds = stretch && stretch.map((time) => time.toFixed(1)).join(" to ");
+  return [support && figures.weight.replace("{}", support), seconds && figures.suspicious.replace("{}", seconds)].filter(
+    Boolean,
+  );
 }
 
 /** The probability on a scale from 0 to 1, with the uncertain band and the threshold, `width` pixels wide. */
@@ -60,6 +99,7 @@ export function drawVerdict(result, figures, width) {
     { class: `verdict ${result.label}` },
     element("h2", {}, element("span", { class: "badge" }, result.label), " ", result.name),
     element("p", {}, explain(result, figures)),
+    ...weigh(result, figures).map((sentence) => element("p", {}, sentence)),
     drawScale(result, figures, width),
   );
 }

@@ -45,21 +45,23 @@ export function findSounds(samples, pause) {
 }
 
 /**
- * The windows of the sounds in [T], `hop` samples apart, each { start in samples, samples [size] }.
+ * The windows of the sounds in [T], `hop` samples apart, each { start, length in samples, samples [size] }.
  *
  * The first window of a sound begins with it, the last one ends with it; a sound shorter than `size` is repeated to
- * fill one window.
+ * fill one window, and `length` is its own.
  */
 export function* cutWindows(samples, sounds, size, hop) {
   for (const [start, end] of sounds) {
     const sound = samples.subarray(start, end);
     if (sound.length < size) {
-      yield { start, samples: Float32Array.from({ length: size }, (_, i) => sound[i % sound.length]) };
+      const samples = Float32Array.from({ length: size }, (_, i) => sound[i % sound.length]);
+      yield { start, length: sound.length, samples };
       continue;
     }
     const last = sound.length - size;
-    for (let at = 0; at < last; at += hop) yield { start: start + at, samples: sound.subarray(at, at + size) };
-    yield { start: start + last, samples: sound.subarray(last) };
+    for (let at = 0; at < last; at += hop)
+      yield { start: start + at, length: size, samples: sound.subarray(at, at + size) };
+    yield { start: start + last, length: size, samples: sound.subarray(last) };
   }
 }
 

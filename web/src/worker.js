@@ -3,7 +3,7 @@
 // Each message { id, step, ... } is answered by { id, result } or { id, error }: "load", then for each recording
 // "begin", "block" as often as needed, and "end". Memory does not grow with the recording, but for the scores.
 
-import { Detector, mean, reasonToAbstain, sigmoid } from "./detector.js";
+import { Detector, mean, probability, reasonToAbstain } from "./detector.js";
 import { Resampler } from "./resample.js";
 import { Spectrogram } from "./mel.js";
 import { Pieces, cutWindows, findSounds } from "./windows.js";
@@ -52,8 +52,8 @@ async function cut(pieces) {
   for (const piece of pieces) {
     const sounds = findSounds(piece, clip_samples);
     recording.sounding += sounds.reduce((sum, [start, end]) => sum + end - start, 0);
-    for (const { start, samples } of cutWindows(piece, sounds, clip_samples, hop_samples)) {
-      recording.batch.push({ start: recording.samples + start, samples });
+    for (const { start, length, samples } of cutWindows(piece, sounds, clip_samples, hop_samples)) {
+      recording.batch.push({ start: recording.samples + start, length, samples });
       if (recording.batch.length === BATCH) await scoreBatch();
     }
     recording.samples += piece.length;
@@ -64,26 +64,28 @@ async function scoreBatch() {
   const { batch, scored } = recording;
   if (!batch.length) return;
   const results = await detector.score(batch.map(({ samples }) => samples));
-  results.forEach((result, i) => scored.push({ start: batch[i].start, ...result }));
+  results.forEach((result, i) => scored.push({ start: batch[i].start, length: batch[i].length, ...result }));
   recording.batch = [];
 }
 
 /** What the detector says of the recording: the fields of dfa_utils.inference.Prediction, and the spectrogram. */
 function finish() {
   const { scored, samples, sounding, spectrogram } = recording;
-  const { sample_rate } = detector.figures;
+  const { figures } = detector;
+  const inSeconds = (count) => count / figures.sample_rate;
   if (!scored.length) throw new Error("silent throughout, so there is nothing to judge; leave it out");
   const logits = scored.map(({ logit }) => logit);
   if (!logits.every(Number.isFinite)) throw new Error("gives no finite score; look for NaN or absurd samples in it");
   return {
-    score: sigmoid(mean(logits)),
-    seconds: samples / sample_rate,
-    times: scored.map(({ start }) => start / sample_rate),
-    scores: logits.map(sigmoid),
+    score: probability(mean(logits), inSeconds(sounding), figures),
+    seconds: inSeconds(samples),
+    times: scored.map(({ start }) => inSeconds(start)),
+    ends: scored.map(({ start, length }) => inSeconds(start + length)),
+    scores: scored.map(({ logit, length }) => probability(logit, inSeconds(length), figures)),
     reason: reasonToAbstain(
       scored.map(({ measures }) => measures),
-      sounding / sample_rate,
-      detector.figures,
+      inSeconds(sounding),
+      figures,
     ),
     spectrogram: spectrogram.result(),
   };

@@ -54,7 +54,14 @@ def assert_equal(ours, theirs):
     assert ours.score == pytest.approx(theirs.score, abs=TOLERANCE)
     assert ours.scores == pytest.approx(theirs.scores, abs=5 * TOLERANCE)
     assert (ours.label, ours.reason, ours.seconds) == (theirs.label, theirs.reason, theirs.seconds)
+    if theirs.reason:
+        assert (ours.likelihood_ratio, ours.support) == (theirs.likelihood_ratio, theirs.support) == (None, "")
+    else:
+        assert ours.likelihood_ratio == pytest.approx(theirs.likelihood_ratio, rel=0.01)
+        assert without_torch.in_words(theirs.likelihood_ratio) == theirs.support
     assert ours.times.tolist() == theirs.times.tolist()
+    assert ours.ends == pytest.approx(theirs.ends)
+    assert ours.suspicious == (theirs.suspicious and pytest.approx(theirs.suspicious))
 
 
 def test_it_says_what_the_package_says(detector, python, recordings):
@@ -81,7 +88,9 @@ def test_windows_are_those_of_the_package():
             cut = cut_windows(part, find_sounds(part, size), size, hop)
             theirs += [(before + start, window.tolist()) for start, window in cut]
             before += len(part)
-        assert [(start, window.tolist()) for start, window in ours] == theirs
+        ours = list(ours)
+        assert [(start, window.tolist()) for start, _, window in ours] == theirs
+        assert all(start < end <= min(start + size, len(samples)) for start, end, _ in ours)
 
 
 @pytest.mark.parametrize("rate", [4_000, 11_025, 44_100, 44_101, 192_000])
@@ -186,8 +195,8 @@ def graph(path, outputs, metadata):
     path.write_bytes(model.SerializeToString())
 
 
-GOOD = {"format": 1, "sample_rate": 16_000, "clip_samples": 100, "hop_samples": 50, "limit": 0.0}
-GOOD |= {"threshold": 0.5, "uncertain": None, "fingerprint": "a"}
+GOOD = {"format": 2, "sample_rate": 16_000, "clip_samples": 100, "hop_samples": 50, "limit": 0.0}
+GOOD |= {"threshold": 0.5, "uncertain": None, "fingerprint": "a", "calibration": [1, 0, 0.5], "evidence": [9, 9]}
 
 
 @pytest.mark.parametrize(
@@ -196,7 +205,9 @@ GOOD |= {"threshold": 0.5, "uncertain": None, "fingerprint": "a"}
         None,
         "no JSON",
         "[" * 100_000,
-        *map(json.dumps, ([], {}, GOOD, GOOD | {"format": 2}, GOOD | {"format": "1"})),
+        *map(json.dumps, ([], {}, GOOD, GOOD | {"format": 1}, GOOD | {"format": 3}, GOOD | {"format": "2"})),
+        *(json.dumps(GOOD | {"calibration": value}) for value in (None, [1, 0], [1, 0, -1], [1, math.nan, 0], "abc")),
+        *(json.dumps(GOOD | {"evidence": value}) for value in ([9], [0, 9], [9, "x"], 9)),
         *(json.dumps(GOOD | {"sample_rate": value}) for value in (0, 1e300, True, "16000")),
         *(json.dumps(GOOD | {"clip_samples": value}) for value in (0, 10**7, 10**400, 99.5)),
         *(json.dumps(GOOD | {"hop_samples": value}) for value in (-1, "50", None, 10**7)),
