@@ -6,13 +6,13 @@ All are fixed on the validation split and stored in the checkpoint; no other spl
 import math
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from dfa_utils import metrics
 from dfa_utils.inference import Detector, calibrated_logit
 
 DOUBT = 0.1  # share of fakes that may be called real, and of real clips that may be called fake
-MOST_HALF = 30.0  # s
+HALVES = np.append(0.0, np.geomspace(0.05, 10, 40))  # s; the candidates for the half of a calibration
 EDGE = 1e-6  # probabilities are clipped this far from 0 and 1, where the logit is infinite
 
 
@@ -64,14 +64,13 @@ def _fit(labels: np.ndarray, logits: np.ndarray, seconds) -> tuple[float, float,
     Each second of `half` must make the labels more likely by a factor of e; so where all recordings are equally long,
     and any `half` would do, it is 0.
     """
-    if seconds is None:
-        return *_regress(labels, logits)[:2], 0.0
-
-    def cost(half: float) -> float:
-        return half + _regress(labels, logits / (1 + half / np.asarray(seconds)))[2]
-
-    half = round(float(optimize.minimize_scalar(cost, bounds=(0, MOST_HALF), method="bounded").x), 3)
-    return *_regress(labels, logits / (1 + half / np.asarray(seconds)))[:2], half
+    halves, seconds = ([0.0], np.inf) if seconds is None else (HALVES, np.asarray(seconds, dtype=float))
+    fits = [_regress(labels, logits / (1 + half / seconds)) for half in halves]
+    best = int(np.argmin([cost + half for (_, _, cost), half in zip(fits, halves, strict=True)]))
+    slope, offset, _ = fits[best]
+    if slope <= 0:
+        raise ValueError("fakes do not score higher than real clips, so there is nothing to calibrate")
+    return slope, offset, float(halves[best])
 
 
 def _regress(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float, float]:
@@ -82,8 +81,6 @@ def _regress(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float, floa
     right, wrong = (n + 1) / (n + 2) / n, 1 / (n + 2) / n  # weights [N] of each label, and of its opposite
     data = np.tile(logits, 2)[:, None], np.concatenate([labels, 1 - labels]), np.concatenate([right, wrong])
     fitted = LogisticRegression(C=np.inf).fit(*data)
-    if fitted.coef_[0, 0] <= 0:
-        raise ValueError("fakes do not score higher than real clips, so there is nothing to calibrate")
     likelihood = fitted.predict_log_proba(data[0])[np.arange(2 * len(labels)), data[1]]
     cost = -(data[2] @ likelihood) * len(labels) / 2  # both classes count as N / 2 clips
     return float(fitted.coef_[0, 0]), float(fitted.intercept_[0]), float(cost)
