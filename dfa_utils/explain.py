@@ -2,8 +2,7 @@
 
 The network's input is explained: the standardised mel spectrogram. Removing a cell means setting it to the clip's mean,
 which is 0 there. The score to be explained is the logit of P(fake): values above 0 speak for fake, values below 0 for
-real. Every function works on the model's own device, on a copy in evaluation mode, and returns tensors on the CPU. All
-of them take a detector that sees one spectrogram, and raise ValueError for any other.
+real. Every function works on the model's own device, on a copy in evaluation mode, and returns tensors on the CPU.
 """
 
 import copy
