@@ -71,7 +71,7 @@ def check_info(info: dict) -> None:
     if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers):
         raise ValueError("calibration, threshold, limit, evidence and the bounds of `uncertain` must be finite numbers")
     if low > high or half < 0 or min(real, fake) < 1:
-        raise ValueError("`uncertain` must be in order, `evidence` at least 1, and the half in `calibration` at least 0")
+        raise ValueError("`uncertain` must be in order, `evidence` 1 or more, and the half of `calibration` 0 or more")
 
 
 def restore(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
