@@ -7,6 +7,8 @@ import csv
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -242,23 +244,32 @@ def _leads_back(folder: Path) -> bool:
     return any(Path(os.path.realpath(place)).is_relative_to(target) for place in folder.parents)
 
 
-def _head(path: Path) -> tuple[str, list[str]]:
+def _read_text(path: Path) -> str:
+    """The text of a table in UTF-8, UTF-16, or else in cp1252, as Excel saves it; without Excel's first line sep=;."""
+    content = path.read_bytes()
+    for encoding in ["utf-16"] if b"\0" in content else ["utf-8-sig", "cp1252"]:
+        with suppress(UnicodeDecodeError):
+            text = content.decode(encoding)
+            return text.partition("\n")[2] if "sep=" in text[:5].lower() else text
+    raise DataError(f"{path}: not a table in UTF-8, UTF-16 or cp1252; fetch it again, or save it as CSV in UTF-8")
+
+
+def _head(text: str) -> tuple[str, list[str]]:
     """What separates the columns of a table, and the names in its first line, in lower case."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        head = next(filter(str.strip, file), "")
+    head = text.strip().partition("\n")[0]
     separator = max(",;\t|", key=head.count)
-    return separator, [name.strip('" \n').lower() for name in head.split(separator)]
+    return separator, [name.strip('" \r').lower() for name in head.split(separator)]
 
 
 def _read_table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     """A table with a header line; names of columns in lower case, no blanks around names and values."""
-    separator, _ = _head(path)
-    table = _csv(path, sep=separator, encoding="utf-8", skipinitialspace=True, index_col=False).fillna("")
+    separator, names = _head(_read_text(path))
+    table = _csv(path, sep=separator, skipinitialspace=True, index_col=False).fillna("")
     table.columns = table.columns.str.strip().str.lower()
-    missing, twice = {*needed} - {*table}, {*table.columns[table.columns.duplicated()]}
+    missing, twice = {*needed} - {*table}, {name for name in needed if names.count(name) > 1}
     if missing or twice:
         wrong = f"{'no' if missing else 'more than one'} column {', '.join(sorted(missing or twice))}"
-        found = f"found {', '.join(table)}, separated by {separator!r}; expected {', '.join(needed)}, each once"
+        found = f"found {', '.join(names)}, separated by {separator!r}; expected {', '.join(needed)}, each once"
         raise DataError(f"{path}: {wrong}; {found}")
     return table.apply(lambda column: column.str.strip())
 
@@ -277,8 +288,8 @@ def _splits(path: Path, table: pd.DataFrame) -> pd.Series:
 
 def _csv(path: Path, **options) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, **options)
-    except ValueError as error:  # pandas' own errors and wrong encodings
+        return pd.read_csv(StringIO(_read_text(path)), dtype=str, keep_default_na=False, **options)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         cure = "fetch it again, or save it as CSV in UTF-8"
         raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); {cure}") from error
 
@@ -357,7 +368,7 @@ def _names_in(folder: str) -> dict[str, str]:
 
 def _is_in_the_wild(path: Path) -> bool:
     table = path / "meta.csv"
-    return table.is_file() and {"file", "speaker", "label"} <= {*_head(table)[1]}
+    return table.is_file() and {"file", "speaker", "label"} <= {*_head(_read_text(table))[1]}
 
 
 READERS = (  # the first that knows a folder reads it
