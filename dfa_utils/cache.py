@@ -21,7 +21,7 @@ import torch
 from dfa_utils.audio import BLOCK_SECONDS, libsndfile_name, load_audio
 from dfa_utils.support import atomic_file
 
-CACHE_VERSION = 4  # counts up when dfa_utils.audio decodes a file to other samples than before
+CACHE_VERSION = 5  # counts up when dfa_utils.audio decodes a file to other samples than before
 QUICK_SECONDS = 10.0  # s; up to this length, wav and flac at the right rate are read as fast as an entry
 ENTRY = re.compile(r"[0-9a-f]{30}\.npy|\.[0-9a-f]{30}\.npy\..+\.part")  # the second is what a kill left half written
 
