@@ -32,7 +32,6 @@ LONGEST_HOURS = 24.0  # a hostile file of a few megabytes can promise months of 
 LOUDEST_SAMPLE = 1e6  # 120 dB above full scale; a float file with more holds no sound
 CANCELLED = 0.01  # power of the channels' mean, relative to the loudest channel, below which they cancel each other
 UNKNOWN_SIZE = 0x7FFFF000  # a data size from here on means that the writer did not know it (it wrote to a pipe)
-LONGEST_TAG = 1_000  # bytes at the end of a file that need not be sound
 TOLERATED = 0.1  # s; a header may promise this much more than the file holds
 BEGINNINGS = {
     b"OggS": re.compile(rb"OggS\0\x02"),  # the first page of a stream
@@ -68,8 +67,7 @@ def load_audio(source, sample_rate: int = 16_000) -> torch.Tensor:
     truncated or not audio, has a sample rate below 4 or above 768 kHz, lasts more than 24 hours, or holds NaN or
     infinite samples.
     """
-    blocks = list(stream_audio(source, sample_rate))
-    return torch.from_numpy(blocks[0] if len(blocks) == 1 else np.concatenate(blocks))
+    return torch.from_numpy(np.concatenate([*stream_audio(source, sample_rate)]))
 
 
 def stream_audio(source, sample_rate: int = 16_000) -> Iterator[np.ndarray]:
@@ -152,11 +150,9 @@ def _decode(name, source) -> Iterator[tuple[np.ndarray, int]]:
         raise AudioError(f"{name}: the file is empty (0 bytes); copy or record it again", "empty")
     parts = split_recordings(content)
     for start, end in parts:
-        whole = isinstance(content, mmap) and len(parts) == 1
-        opened = libsndfile_name(source) if whole else io.BytesIO(content[start:end])
-        last = content.rfind(b"OggS", start, end) if content[:4] == b"OggS" else -1
-        if last >= 0 and content[last + 5 : last + 6] < b"\4":
-            _warn(name, "it may be cut off: its last page is not marked as the last")
+        opened = source if isinstance(content, mmap) and len(parts) == 1 else io.BytesIO(content[start:end])
+        page = content.rfind(b"OggS", start, end) if content[:4] == b"OggS" else len(content)
+        _warn(name, b"" < content[page + 5 : page + 6] < b"\4", "it may be cut off: no page says that it is the last")
         yield from _decode_part(name, opened)
 
 
@@ -192,10 +188,13 @@ def _mapped(path: Path) -> mmap | bytes:
 
 def _decode_part(name, source) -> Iterator[tuple[np.ndarray, int]]:
     try:
-        file = soundfile.SoundFile(source)
+        file = soundfile.SoundFile(source if isinstance(source, io.BytesIO) else libsndfile_name(source))
+        if knows_its_end := file.format != "MP3" and 0 < file.frames < 2**62:
+            file.seek(file.frames - 1)  # fails in a flac that was cut out of another
+            file.seek(0)
     except (soundfile.LibsndfileError, TypeError):  # TypeError: a .raw file has no header
-        file = None
-    if file is None or not _knows_its_end(file):
+        knows_its_end = False
+    if not knows_its_end:
         yield from _decode_with_ffmpeg(name, source)
         return
     with file:
@@ -209,20 +208,7 @@ def _decode_part(name, source) -> Iterator[tuple[np.ndarray, int]]:
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{name}: the audio data are damaged or cut off ({error}); fetch it again") from error
         if missing > TOLERATED * file.samplerate:  # in damaged pages of ogg, which libsndfile passes over
-            seconds = missing / file.samplerate
-            raise AudioError(f"{name}: damaged: {seconds:.1f} s of it cannot be read; fetch or export it again")
-
-
-def _knows_its_end(file: soundfile.SoundFile) -> bool:
-    """Whether libsndfile knows how long the recording is, and can read its end."""
-    if file.format == "MP3" or not 0 < file.frames < 2**62:
-        return False
-    try:
-        file.seek(file.frames - 1)
-        file.seek(0)
-    except soundfile.LibsndfileError:
-        return False
-    return True
+            raise AudioError(f"{name}: damaged: {missing / file.samplerate:.1f} s of it cannot be read; fetch it again")
 
 
 def _compare_sizes(name, file: soundfile.SoundFile) -> None:
@@ -233,16 +219,13 @@ def _compare_sizes(name, file: soundfile.SoundFile) -> None:
     if held * (1 + tolerated) < promised < UNKNOWN_SIZE:
         what = f"truncated: its header promises {promised} bytes of audio, it holds {held}"
         raise AudioError(f"{name}: {what}; fetch the file again", "truncated")
-    if end > used * (1 + tolerated):
-        _warn(name, f"{end - used} bytes after the sound that its header promises are left out")
+    _warn(name, end > used * (1 + tolerated), f"{end - used} bytes after the sound its header tells of are left out")
 
 
 def _decode_with_ffmpeg(name, source) -> Iterator[tuple[np.ndarray, int]]:
     """Read until the file ends; a packet that cannot be decoded between others is an error, a tag is not."""
     if isinstance(source, io.BytesIO):
         source.seek(0)  # libsndfile has read some of it
-    else:
-        source = os.fsdecode(source)
     try:
         with av.open(source, metadata_errors="ignore") as container:
             if not container.streams.audio:
@@ -278,22 +261,20 @@ def _frames(name, container: "av.container.InputContainer") -> Iterator[tuple[np
             lost += begin - end if end and begin > end + TOLERATED else 0.0
             end = begin + frame.samples / frame.sample_rate
             yield in_float(samples), frame.sample_rate
-    whole = container.duration or 0 if len(container.streams) == 1 else 0  # in 1e-6 s
-    promised = float(stream.duration * stream.time_base) if stream.duration else whole / 1e6
+    promised = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
     kind, is_short = container.format.name.split(",")[0], end < promised - 5 * TOLERATED
-    if kind in ("mov", "flac") and is_short:
-        what = f"cut off: its header promises {promised:.1f} s of sound, it holds {end:.1f} s"
-        raise AudioError(f"{name}: {what}; fetch the file again", "truncated")
-    lost += promised - end if kind in ("matroska", "flv", "tta") and is_short else 0.0
-    gaps = f"{lost:.1f} s in it are lost or were not recorded" if lost else ""
-    tail = f"{bad} bytes at its end cannot be decoded" if bad > LONGEST_TAG else ""
-    tracks = f"it has {1 + len(others)} sound tracks, and the first is judged" if others else ""
-    _warn(name, gaps, tail, tracks)
+    if kind in ("mov", "flac") and is_short and stream.duration:
+        raise AudioError(f"{name}: cut off: {end:.1f} of {promised:.1f} s are there; fetch it again", "truncated")
+    if kind in ("matroska", "flv", "tta") and is_short and len(container.streams) == 1:
+        lost += promised - end
+    _warn(name, lost > 0, f"{lost:.1f} s in it are lost or were not recorded")
+    _warn(name, bad > 1_000, f"{bad} bytes at its end cannot be decoded")  # a tag may be shorter
+    _warn(name, bool(others), f"it has {1 + len(others)} sound tracks, and the first is judged")
 
 
-def _warn(name, *notes: str) -> None:
-    """Say what is left out of a recording."""
-    for note in filter(None, notes):
+def _warn(name, is_true: bool, note: str) -> None:
+    """Say what is left out of a recording, if that is true."""
+    if is_true:
         warnings.warn(f"{name}: {note}", stacklevel=2)
 
 

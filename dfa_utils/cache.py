@@ -86,12 +86,11 @@ def find_entries(folder: Path) -> list[Path]:
 @lru_cache(maxsize=2**16)
 def _is_quick(path, sample_rate: int) -> bool:
     """Whether the file is a short wav or flac that needs no resampling."""
-    try:
+    with suppress(soundfile.LibsndfileError, TypeError):
         header = soundfile.info(libsndfile_name(path))
-    except (soundfile.LibsndfileError, TypeError):
-        return False
-    lossless = header.format in ("WAV", "WAVEX", "FLAC")
-    return lossless and header.samplerate == sample_rate and header.frames <= QUICK_SECONDS * sample_rate
+        lossless = header.format in ("WAV", "WAVEX", "FLAC")
+        return lossless and header.samplerate == sample_rate and header.frames <= QUICK_SECONDS * sample_rate
+    return False
 
 
 def _entry(folder: Path, path, sample_rate: int) -> Path:

@@ -110,7 +110,7 @@ class Detector:
         """
         if sample_rate is not None and _has_rate(source):
             name = source if isinstance(source, PATHS) else "source"
-            raise AudioError(f"{name}: tells its own sample rate; leave out the {sample_rate} Hz given with it", "rate")
+            raise AudioError(f"{name}: has a sample rate of its own; leave out the {sample_rate} Hz", "rate")
         if _is_file(source):
             [(_, result)] = self.predict_files([source])
         else:
@@ -231,9 +231,7 @@ def _has_rate(source) -> bool:
 
 def _open(file) -> tuple[str, "str | io.IOBase"]:
     """The name of a file, and what `stream_audio` reads. Raises AudioError for what is not a binary file."""
-    if isinstance(file, PATHS):
-        return os.fspath(file), os.fspath(file)
-    name = str(getattr(file, "name", "file"))
+    name = os.fspath(file) if isinstance(file, PATHS) else str(getattr(file, "name", "file"))
     if isinstance(file, io.TextIOBase):
         raise AudioError(f"{name}: opened as text; open it in binary mode: open(path, 'rb')")
     if not _is_file(file):

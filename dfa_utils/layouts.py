@@ -93,15 +93,14 @@ def find_audio(folder) -> list[Path]:
     they lead back to a folder around them. A folder that cannot be read is in the list itself, so that the caller
     reports it.
     """
-    paths, errors = [], []
-    for home, folders, files in os.walk(folder, followlinks=True, onerror=errors.append):
+    paths, unread = [], []
+    for home, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: unread.append(error.filename)):
         folders[:] = [name for name in folders if name[0] != "." and not _leads_back(Path(home, name))]
         paths += [Path(home, name) for name in files if name[0] != "."]
     if others := [ending for ending in (path.suffix.lower() for path in paths) if ending not in SUFFIXES]:
         passed = f"passed over {counted(len(others), 'file')} without an audio ending: {tally(others)}"
         warnings.warn(f"{folder}: {passed}", stacklevel=2)
-    found = [path for path in paths if path.suffix.lower() in SUFFIXES]
-    return sorted([*found, *(Path(error.filename) for error in errors)])
+    return sorted([*(path for path in paths if path.suffix.lower() in SUFFIXES), *map(Path, unread)])
 
 
 def expand(paths: Iterable) -> Iterator[Path]:
@@ -119,8 +118,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 def describe(manifest: pd.DataFrame, root: Path) -> str:
     """The clips of each split and class, and the first folders below `root`, for an error."""
-    pairs = zip(manifest.split, manifest.label, strict=True)
-    clips = tally(f"{split}/{CLASSES[label]}" for split, label in pairs)
+    clips = tally(f"{split}/{CLASSES[label]}" for split, label in zip(manifest.split, manifest.label, strict=True))
     return f"found clips: {clips or 'none'}; found {_name_folders(root)}"
 
 
@@ -171,8 +169,7 @@ def read_table(path: Path) -> pd.DataFrame:
             raise DataError(f"{path}: nothing but {rows}; use these names")
         warnings.warn(f"{path}: left out {rows}", stacklevel=4)
     table, split = table[known].reset_index(drop=True), named[known].str.lower().map(SPLIT_NAMES)
-    paths = [os.path.join(path.parent, name) for name in table.path]
-    return _manifest(path, table, paths, [*split])
+    return _manifest(path, table, [os.path.join(path.parent, name) for name in table.path], [*split])
 
 
 def read_in_the_wild(home: Path) -> pd.DataFrame:
@@ -238,10 +235,8 @@ def _name_folders(root: Path) -> str:
 
 def _leads_back(folder: Path) -> bool:
     """Whether a folder is a link to one that holds it: following such links would never end."""
-    if not folder.is_symlink():
-        return False
     target = os.path.realpath(folder)
-    return any(Path(os.path.realpath(place)).is_relative_to(target) for place in folder.parents)
+    return folder.is_symlink() and any(Path(os.path.realpath(place)).is_relative_to(target) for place in folder.parents)
 
 
 def _read_text(path: Path) -> str:
@@ -290,8 +285,7 @@ def _csv(path: Path, **options) -> pd.DataFrame:
     try:
         return pd.read_csv(StringIO(_read_text(path)), dtype=str, keep_default_na=False, **options)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        cure = "fetch it again, or save it as CSV in UTF-8"
-        raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); {cure}") from error
+        raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); fetch or save it again") from error
 
 
 def _read_protocols(home: Path, columns: str, splits, protocols: list[Path], clips: list[Path]) -> pd.DataFrame:
@@ -299,8 +293,7 @@ def _read_protocols(home: Path, columns: str, splits, protocols: list[Path], cli
     parts = zip(protocols, splits, clips, strict=True)
     tables = [_read_protocol(file, columns, split, folder) for file, split, folder in parts if file.is_file()]
     if not tables:
-        names = ", ".join(map(str, protocols))
-        raise DataError(f"{home}: no protocol for it; unpack the data set's protocols or keys to {names}")
+        raise DataError(f"{home}: no protocol for it; unpack its protocols or keys to {', '.join(map(str, protocols))}")
     return pd.concat(tables, ignore_index=True)
 
 
@@ -321,8 +314,7 @@ def _manifest(file: Path, table: pd.DataFrame, paths: list[str], split) -> pd.Da
     """The five columns of every manifest, then the others of `table`; DataError for an unknown label."""
     labels = table.label.str.lower()
     if not (known := labels.isin(LABEL_NAMES)).all():
-        cure = "use real and fake, or 0 = real and 1 = fake"
-        raise DataError(f"{file}: labels {tally(labels[~known])} are unknown; {cure}")
+        raise DataError(f"{file}: labels {tally(labels[~known])} are unknown; use real and fake, or 0 = real, 1 = fake")
     columns = {"path": paths, "split": split, "label": labels.map(LABEL_NAMES)}
     columns |= {name: table.get(name, "") for name in ("system", "speaker")}
     return pd.DataFrame(columns).join(table.drop(columns=list(columns), errors="ignore"))
@@ -361,8 +353,7 @@ def _find_file(path: str, listings: dict[str, dict[str, str]]) -> str:
 def _names_in(folder: str) -> dict[str, str]:
     """The files of a folder by their names, and audio files also by their names up to the dot."""
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    parts = {name: os.path.splitext(name) for name in names}
-    audio = {f"{stem}.": name for name, (stem, ending) in parts.items() if ending.lower() in SUFFIXES}
+    audio = {f"{stem}.": stem + end for stem, end in map(os.path.splitext, names) if end.lower() in SUFFIXES}
     return audio | {name: name for name in names}
 
 

@@ -168,7 +168,7 @@ def first_half(content):
 
 
 PARTLY_READ = {  # name -> content, seconds that are read, what is said
-    "header of a second": (lambda: stale(1), 1, "32000 bytes after the sound that its header promises are left out"),
+    "header of a second": (lambda: stale(1), 1, "32000 bytes after the sound its header tells of are left out"),
     "mp3 whose end is text": (
         lambda: encoded(2, 16_000, 1, "mp3") + b"no sound" * 999,
         2,
@@ -177,7 +177,7 @@ PARTLY_READ = {  # name -> content, seconds that are read, what is said
     "half of an ogg": (
         lambda: first_half(encoded(4, 48_000, 1, "OPUS")),
         None,
-        "it may be cut off: its last page is not marked as the last",
+        "it may be cut off: no page says that it is the last",
     ),
     "half of a video without pictures": (
         lambda: first_half(encoded(4, 48_000, 1, "mkv")),
@@ -208,7 +208,7 @@ def test_a_hole_in_an_ogg_is_an_error(tmp_path, codec):
     content = encoded(9, 48_000, 1, codec)
     third = len(content) // 3
     (tmp_path / "a.ogg").write_bytes(content[:third] + bytes(third) + content[2 * third :])
-    with pytest.raises(AudioError, match=r"a\.ogg: damaged: \d\.\d s of it cannot be read; fetch or export it again"):
+    with pytest.raises(AudioError, match=r"a\.ogg: damaged: \d\.\d s of it cannot be read; fetch it again"):
         load_audio(tmp_path / "a.ogg")
 
 
