@@ -150,7 +150,7 @@ def _decode(name, source) -> Iterator[tuple[np.ndarray, int]]:
         raise AudioError(f"{name}: the file is empty (0 bytes); copy or record it again", "empty")
     parts = split_recordings(content)
     for start, end in parts:
-        opened = source if isinstance(content, mmap) and len(parts) == 1 else io.BytesIO(content[start:end])
+        opened = os.fspath(source) if isinstance(content, mmap) and len(parts) == 1 else io.BytesIO(content[start:end])
         page = content.rfind(b"OggS", start, end) if content[:4] == b"OggS" else len(content)
         _warn(name, b"" < content[page + 5 : page + 6] < b"\4", "it may be cut off: no page says that it is the last")
         yield from _decode_part(name, opened)
