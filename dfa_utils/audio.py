@@ -153,7 +153,8 @@ def _decode(name, source) -> Iterator[tuple[np.ndarray, int]]:
         opened = os.fspath(source) if isinstance(content, mmap) and len(parts) == 1 else io.BytesIO(content[start:end])
         page = content.rfind(b"OggS", start, end) if content[:4] == b"OggS" else len(content)
         _warn(name, b"" < content[page + 5 : page + 6] < b"\4", "it may be cut off: no page says that it is the last")
-        yield from _decode_part(name, opened)
+        is_mp3 = re.match(rb"ID3|\xff", content[start : start + 3]) and content.find(b"RIFF", start, start + 2**20) < 0
+        yield from (_decode_with_ffmpeg if is_mp3 else _decode_part)(name, opened)  # libmpg123 would print its notes
 
 
 def split_recordings(content: bytes | mmap) -> list[tuple[int, int]]:

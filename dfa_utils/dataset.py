@@ -60,8 +60,7 @@ def find_unusable(paths) -> pd.DataFrame:
     """Decode every file: a table (path, reason) of those that are empty, damaged, silent or not audio."""
     paths = [str(path) for path in paths]
     reasons = map_in_threads(_why_unusable, paths, "decoding and checking")
-    rows = [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
-    return pd.DataFrame(rows, columns=["path", "reason"])
+    return pd.DataFrame([row for row in zip(paths, reasons, strict=True) if row[1]], columns=["path", "reason"])
 
 
 def fingerprint(manifest: pd.DataFrame) -> str:

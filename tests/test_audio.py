@@ -203,6 +203,12 @@ def test_what_is_left_out_of_a_recording_is_said_in_one_line(tmp_path, name):
     assert abs(read - seconds) < 0.1 if seconds else 0.5 < read < 3
 
 
+def test_a_cut_off_mp3_is_read_without_notes_of_other_libraries(tmp_path, capfd):
+    (tmp_path / "a.mp3").write_bytes(first_half(encoded(4, 44_100, 1, "mp3")))
+    assert 1 < len(load_audio(tmp_path / "a.mp3")) / 16_000 < 3
+    assert "".join(capfd.readouterr()) == ""
+
+
 @pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
 def test_a_hole_in_an_ogg_is_an_error(tmp_path, codec):
     content = encoded(9, 48_000, 1, codec)
