@@ -256,6 +256,8 @@ def _frames(name, container: "av.container.InputContainer") -> Iterator[tuple[np
         if frames and damage:
             raise AudioError(f"{name}: damaged at {end:.1f} s ({damage.strerror}); fetch or export it again")
         for frame in frames:
+            if frame.layout.nb_channels > 7:  # PyAV 18 counts eight planes wrong, and reads beyond them
+                [frame] = av.AudioResampler("flt").resample(frame)
             samples = frame.to_ndarray()
             samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
             begin = frame.time or end
@@ -284,9 +286,8 @@ def in_float(samples: np.ndarray) -> np.ndarray:
     """Samples of any type as float32 of full scale 1."""
     if samples.dtype.kind == "f":
         return samples.astype(np.float32)
-    limits = np.iinfo(samples.dtype)
-    middle = (int(limits.min) + int(limits.max) + 1) // 2  # 128 for 8 bits without a sign
-    return ((samples.astype(np.float64) - middle) / (int(limits.max) - middle + 1)).astype(np.float32)
+    half = 2.0 ** (8 * samples.dtype.itemsize - 1)  # full scale, and the middle of types without a sign
+    return ((samples.astype(np.float64) - half * (samples.dtype.kind == "u")) / half).astype(np.float32)
 
 
 def _joined(frames: Iterable[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, int]]:

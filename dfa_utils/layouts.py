@@ -36,7 +36,6 @@ ASVSPOOF2019 = {"LA": "speaker file - system label", "PA": "speaker file environ
 ASVSPOOF2021 = {"LA": "speaker file codec transmission system label - subset"}
 ASVSPOOF2021 |= {"DF": "speaker file codec source system label - subset vocoder"}
 ASVSPOOF5 = "speaker file gender codec codec_q - - system label -"
-NOTHING = {"-": "", "bonafide": ""}  # in the protocols: no attack, codec or vocoder
 
 
 class DataError(ValueError):
@@ -306,7 +305,8 @@ def _read_protocol(file: Path, columns: str, split: str, clips: Path) -> pd.Data
     if "subset" in table:
         table = table[table.subset == "eval"].drop(columns="subset").reset_index(drop=True)
     paths = [os.path.join(clips, f"{clip}.flac") for clip in table.file]
-    known = table.drop(columns=["label", "file", "-"], errors="ignore").replace(NOTHING)
+    # a dash, and in 2021 the word bonafide: no attack, codec or vocoder
+    known = table.drop(columns=["label", "file", "-"], errors="ignore").replace(["-", "bonafide"], "")
     return _manifest(file, known.assign(label=table.label), paths, split)
 
 

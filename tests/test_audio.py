@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -101,7 +103,7 @@ def test_m4a_and_webm_are_read(monkeypatch, name):
 
 
 CODECS = {"mp3": ("libmp3lame", "mp3"), "flac": ("flac", "flac"), "aac": ("aac", "adts")}  # encoder, container
-CODECS |= {"mkv": ("libopus", "matroska"), "mp4": ("aac", "mp4")}
+CODECS |= {"mkv": ("libopus", "matroska"), "mp4": ("aac", "mp4"), "alac": ("alac", "mp4")}
 MP3 = {  # options of the encoder, and of the container
     "CBR": ({"b": "64000"}, {}),
     "CBR without header": ({"b": "64000"}, {"write_xing": "0", "id3v2_version": "0"}),
@@ -123,13 +125,13 @@ def encoded(seconds, rate, channels, codec, options=(), container_options=(), tr
         return file.getvalue()
     encoder, name = CODECS[codec]
     with av.open(file, "w", format=name, options=dict(container_options)) as container:
-        layout = "mono" if channels == 1 else "stereo"
+        layout = {1: "mono", 2: "stereo", 8: "7.1(wide)" if codec == "alac" else "7.1"}[channels]
         streams = [
             container.add_stream(encoder, rate=rate, layout=layout, options=dict(options)) for _ in range(tracks)
         ]
         formats = [each.name for each in streams[0].codec_context.codec.audio_formats]
         resampler = av.AudioResampler("s16" if "s16" in formats else formats[0], layout, rate)
-        frame = av.AudioFrame.from_ndarray(samples.astype(np.float32), "fltp", layout)
+        frame = av.AudioFrame.from_ndarray(samples.T.reshape(1, -1).astype(np.float32), "flt", layout)
         frame.sample_rate, frame.pts = rate, 0
         for piece in [*resampler.resample(frame), None]:
             for packet in (packet for stream in streams for packet in stream.encode(piece)):
@@ -201,6 +203,22 @@ def test_what_is_left_out_of_a_recording_is_said_in_one_line(tmp_path, name):
         read = len(load_audio(tmp_path / "a.bin")) / 16_000
     assert len(caught) == 1
     assert abs(read - seconds) < 0.1 if seconds else 0.5 < read < 3
+
+
+@pytest.mark.parametrize("codec", ["alac", "mp4", "mkv"])
+def test_eight_channels_are_read_and_averaged(tmp_path, codec):
+    (tmp_path / "a.bin").write_bytes(encoded(2, 48_000, 8, codec))
+    code = "import sys; from dfa_utils import load_audio; sys.stdout.buffer.write(load_audio(sys.argv[1]).numpy().data)"
+    command = [sys.executable, "-c", code, str(tmp_path / "a.bin")]  # a process of its own, since PyAV may crash
+    found = np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, "float32")
+    if codec == "alac":  # without loss
+        noise = 0.3 * np.random.default_rng(1).standard_normal((8, 96_000))
+        noise[:, :48_000] *= 0.01
+        expected = np.concatenate(
+            [*audio.resample_blocks([(noise.clip(-1, 1).mean(0).astype("float32"), 48_000)], 16_000)]
+        )
+        assert np.abs(found - expected).max() < 1e-5
+    assert abs(len(found) / 16_000 - 2) < 0.1
 
 
 def test_a_cut_off_mp3_is_read_without_notes_of_other_libraries(tmp_path, capfd):
