@@ -9,6 +9,7 @@ import io
 import math
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import lru_cache
@@ -31,15 +32,17 @@ LONGEST_HOURS = 24.0  # a hostile file of a few megabytes can promise months of 
 LOUDEST_SAMPLE = 1e6  # 120 dB above full scale; a float file with more holds no sound
 CANCELLED = 0.01  # power of the channels' mean, relative to the loudest channel, below which they cancel each other
 UNKNOWN_SIZE = 0x7FFFF000  # a data size from here on means that the writer did not know it (it wrote to a pipe)
-UNKNOWN_LENGTH = 2**62  # frames from here on mean the same
 TOLERATED = 0.1  # s; a header may promise this much more than the file holds
 BEGINNINGS = {
     b"OggS": re.compile(rb"OggS\0\x02"),  # the first page of a stream
     b"fLaC": re.compile(rb'fLaC[\0\x80]\0\0"'),
     b"RIFF": re.compile(rb"RIFF....WAVE", re.DOTALL),
+    b"FORM": re.compile(rb"FORM....AIF[FC]", re.DOTALL),
     b"ID3": (MP3 := re.compile(rb"\xff[\xe2-\xff]..\0{9,32}(?:Xing|Info)", re.DOTALL)),  # the frame with the length
     b"\xff": MP3,
 }  # first bytes of a file: where a recording begins in it
+SIZES = re.compile(r"^ *(?:data|Data Size|SSND|BODY|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+REST = re.compile(r"^Length : (\d+)$(?s:.*)Unknown chunk marker \((?!0\))\w+\) at position (\d+)\. Exit", re.MULTILINE)
 LARGEST_RATIO = 2_000  # of sample rates, as a fraction; the weights of a finer one would fill memory
 CONTEXT = 16  # samples, at the lower rate, by which resampled blocks overlap; the weights reach 7
 
@@ -64,8 +67,7 @@ def load_audio(source, sample_rate: int = 16_000) -> torch.Tensor:
     truncated or not audio, has a sample rate below 4 or above 768 kHz, lasts more than 24 hours, or holds NaN or
     infinite samples.
     """
-    blocks = list(stream_audio(source, sample_rate))
-    return torch.from_numpy(blocks[0] if len(blocks) == 1 else np.concatenate(blocks))
+    return torch.from_numpy(np.concatenate([*stream_audio(source, sample_rate)]))
 
 
 def stream_audio(source, sample_rate: int = 16_000) -> Iterator[np.ndarray]:
@@ -148,9 +150,11 @@ def _decode(name, source) -> Iterator[tuple[np.ndarray, int]]:
         raise AudioError(f"{name}: the file is empty (0 bytes); copy or record it again", "empty")
     parts = split_recordings(content)
     for start, end in parts:
-        whole = isinstance(content, mmap) and len(parts) == 1
-        opened = libsndfile_name(source) if whole else io.BytesIO(content[start:end])
-        yield from _decode_part(name, opened)
+        opened = os.fspath(source) if isinstance(content, mmap) and len(parts) == 1 else io.BytesIO(content[start:end])
+        page = content.rfind(b"OggS", start, end) if content[:4] == b"OggS" else len(content)
+        _warn(name, b"" < content[page + 5 : page + 6] < b"\4", "it may be cut off: no page says that it is the last")
+        is_mp3 = re.match(rb"ID3|\xff", content[start : start + 3]) and content.find(b"RIFF", start, start + 2**20) < 0
+        yield from (_decode_with_ffmpeg if is_mp3 else _decode_part)(name, opened)  # libmpg123 would print its notes
 
 
 def split_recordings(content: bytes | mmap) -> list[tuple[int, int]]:
@@ -167,64 +171,56 @@ def split_recordings(content: bytes | mmap) -> list[tuple[int, int]]:
     return list(pairwise([0, *begin, len(content)]))
 
 
-def _mapped(path: Path) -> mmap:
-    """The bytes of a file, mapped into memory."""
+def _mapped(path: Path) -> mmap | bytes:
+    """The bytes of a file, mapped into memory unless there are none."""
     try:
         size = path.stat().st_size
     except OSError as error:
         raise AudioError(f"{path}: cannot be opened ({error.strerror}); check the path", "missing") from error
     if path.is_dir():
-        raise AudioError(
-            f"{path}: a folder, not a recording; give a file, or a folder that holds audio files", "folder"
-        )
+        raise AudioError(f"{path}: a folder, not a recording; name a file, or a folder of audio files", "folder")
     if not path.is_file():  # a pipe or a device, which may never end
         raise AudioError(f"{path}: not a regular file; save it first, or pipe it into `predict -`", "empty")
     if not os.access(path, os.R_OK):
         raise AudioError(f"{path}: you may not read it; change its permissions (chmod u+r) or copy it", "permission")
-    if size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes); copy or record it again", "empty")
     with open(path, "rb") as file:
-        return mmap(file.fileno(), 0, access=ACCESS_READ)
+        return mmap(file.fileno(), 0, access=ACCESS_READ) if size else b""
 
 
 def _decode_part(name, source) -> Iterator[tuple[np.ndarray, int]]:
     try:
-        file = soundfile.SoundFile(source)
+        file = soundfile.SoundFile(source if isinstance(source, io.BytesIO) else libsndfile_name(source))
+        if knows_its_end := file.format != "MP3" and 0 < file.frames < 2**62:
+            file.seek(file.frames - 1)  # fails in a flac that was cut out of another
+            file.seek(0)
     except (soundfile.LibsndfileError, TypeError):  # TypeError: a .raw file has no header
-        file = None
-    if file is None or not _knows_its_end(file):
+        knows_its_end = False
+    if not knows_its_end:
         yield from _decode_with_ffmpeg(name, source)
         return
     with file:
-        _refuse_truncated(name, file)
+        _compare_sizes(name, file)
         frames = max(1, min(int(BLOCK_SECONDS * file.samplerate), LARGEST_BLOCK // file.channels))
+        missing = file.frames
         try:
             while len(block := file.read(frames, dtype="float32", always_2d=True)):
                 yield block, file.samplerate
+                missing -= len(block)
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{name}: the audio data are damaged or cut off ({error}); fetch it again") from error
+        if missing > TOLERATED * file.samplerate:  # in damaged pages of ogg, which libsndfile passes over
+            raise AudioError(f"{name}: damaged: {missing / file.samplerate:.1f} s of it cannot be read; fetch it again")
 
 
-def _knows_its_end(file: soundfile.SoundFile) -> bool:
-    """Whether libsndfile knows how long the recording is, and can read its end."""
-    if file.format == "MP3" or not 0 < file.frames < UNKNOWN_LENGTH:
-        return False
-    try:
-        file.seek(file.frames - 1)
-        file.seek(0)
-    except soundfile.LibsndfileError:
-        return False
-    return True
-
-
-def _refuse_truncated(name, file: soundfile.SoundFile) -> None:
-    """libsndfile reads a truncated wav without an error, but its log tells."""
-    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    promised, held = map(int, sizes.groups()) if sizes else (0, 0)
-    bytes_per_second = held * file.samplerate / file.frames
-    if held + TOLERATED * bytes_per_second < promised < UNKNOWN_SIZE:
+def _compare_sizes(name, file: soundfile.SoundFile) -> None:
+    """libsndfile reads what a header promises, or what is left of it, without an error; its log tells of both."""
+    found = (pattern.search(file.extra_info) for pattern in (SIZES, REST))
+    (promised, held), (end, used) = (map(int, each.groups()) if each else (0, 0) for each in found)
+    tolerated = TOLERATED * file.samplerate / file.frames  # share of the sound
+    if held * (1 + tolerated) < promised < UNKNOWN_SIZE:
         what = f"truncated: its header promises {promised} bytes of audio, it holds {held}"
         raise AudioError(f"{name}: {what}; fetch the file again", "truncated")
+    _warn(name, end > used * (1 + tolerated), f"{end - used} bytes after the sound its header tells of are left out")
 
 
 def _decode_with_ffmpeg(name, source) -> Iterator[tuple[np.ndarray, int]]:
@@ -232,13 +228,11 @@ def _decode_with_ffmpeg(name, source) -> Iterator[tuple[np.ndarray, int]]:
     if isinstance(source, io.BytesIO):
         source.seek(0)  # libsndfile has read some of it
     try:
-        with av.open(
-            os.fsdecode(source) if isinstance(source, bytes) else source, metadata_errors="ignore"
-        ) as container:
+        with av.open(source, metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise AudioError(f"{name}: holds no sound; leave it out")
             yield from _joined(_frames(name, container))
-    except (av.FFmpegError, ValueError) as error:
+    except (av.FFmpegError, ValueError, IndexError) as error:
         if isinstance(error, AudioError):
             raise
         reason = getattr(error, "strerror", None) or error
@@ -247,26 +241,44 @@ def _decode_with_ffmpeg(name, source) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _frames(name, container: "av.container.InputContainer") -> Iterator[tuple[np.ndarray, int]]:
-    """Frames [T, channels] of the first audio stream; AudioError where something is damaged or missing."""
-    stream, damage, end = container.streams.audio[0], None, 0.0
+    """Frames [T, channels] of the first audio stream; AudioError where something is damaged or cut off.
+
+    A warning tells of other audio streams, and of gaps between time stamps: what is missing may not have been recorded.
+    """
+    (stream, *others), damage, bad, end, lost = container.streams.audio, None, 0, 0.0, 0.0
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
         except av.InvalidDataError as error:
-            damage = damage if bytes(packet)[:3] in (b"ID3", b"TAG") else error
+            if bytes(packet)[:3] not in (b"ID3", b"TAG"):
+                damage, bad = error, bad + packet.size
             continue
         if frames and damage:
             raise AudioError(f"{name}: damaged at {end:.1f} s ({damage.strerror}); fetch or export it again")
         for frame in frames:
+            if frame.layout.nb_channels > 7:  # PyAV 18 counts eight planes wrong, and reads beyond them
+                [frame] = av.AudioResampler("flt").resample(frame)
             samples = frame.to_ndarray()
             samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
-            end = (frame.time or end) + frame.samples / frame.sample_rate
+            begin = frame.time or end
+            lost += begin - end if end and begin > end + TOLERATED else 0.0
+            end = begin + frame.samples / frame.sample_rate
             yield in_float(samples), frame.sample_rate
-    promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
-    cut_off = container.format.name.startswith("mov") and end < promised - 5 * TOLERATED  # other formats estimate it
-    if cut_off or (damage and container.format.name == "flac"):
-        what = f"cut off: its header promises {promised:.1f} s of sound, it holds {end:.1f} s"
-        raise AudioError(f"{name}: {what}; fetch the file again", "truncated")
+    promised = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+    kind, is_short = container.format.name.split(",")[0], end < promised - 5 * TOLERATED
+    if kind in ("mov", "flac") and is_short and stream.duration:
+        raise AudioError(f"{name}: cut off: {end:.1f} of {promised:.1f} s are there; fetch it again", "truncated")
+    if kind in ("matroska", "flv", "tta") and is_short and len(container.streams) == 1:
+        lost += promised - end
+    _warn(name, lost > 0, f"{lost:.1f} s in it are lost or were not recorded")
+    _warn(name, bad > 1_000, f"{bad} bytes at its end cannot be decoded")  # a tag may be shorter
+    _warn(name, bool(others), f"it has {1 + len(others)} sound tracks, and the first is judged")
+
+
+def _warn(name, is_true: bool, note: str) -> None:
+    """Say what is left out of a recording, if that is true."""
+    if is_true:
+        warnings.warn(f"{name}: {note}", stacklevel=2)
 
 
 @np.errstate(over="ignore")
@@ -274,9 +286,8 @@ def in_float(samples: np.ndarray) -> np.ndarray:
     """Samples of any type as float32 of full scale 1."""
     if samples.dtype.kind == "f":
         return samples.astype(np.float32)
-    limits = np.iinfo(samples.dtype)
-    middle = (int(limits.min) + int(limits.max) + 1) // 2  # 128 for 8 bits without a sign
-    return ((samples.astype(np.float64) - middle) / (int(limits.max) - middle + 1)).astype(np.float32)
+    half = 2.0 ** (8 * samples.dtype.itemsize - 1)  # full scale, and the middle of types without a sign
+    return ((samples.astype(np.float64) - half * (samples.dtype.kind == "u")) / half).astype(np.float32)
 
 
 def _joined(frames: Iterable[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, int]]:

@@ -9,8 +9,9 @@ import pandas as pd
 from scipy.sparse import triu
 
 from dfa_utils.cues import CURES, NUISANCE, SPECTRAL, measure_clip, probe
+from dfa_utils.dataset import refuse_gaps
 from dfa_utils.display import as_text, findings_html
-from dfa_utils.layouts import CLASSES, LAYOUT, DataError, counted, describe, read
+from dfa_utils.layouts import CLASSES, counted, read
 from dfa_utils.support import map_in_threads
 
 FORMAT = {"codec": "codec", "sample_rate": "sample rate", "channels": "number of channels"}  # column: name
@@ -66,9 +67,7 @@ def audit(root) -> Findings:
     shared speakers, duplicates, cues. Raises DataError as `layouts.read` does, and if no split has both classes.
     """
     manifest = read(root)
-    if not (manifest.groupby("split").label.nunique() == len(CLASSES)).any():
-        found = describe(manifest, Path(root))
-        raise DataError(f"{root}: no split with clips of both classes; {found}; expected {LAYOUT}")
+    refuse_gaps(manifest, Path(root), splits=None)
     clips = measure(manifest)
     usable = clips[clips.problem == ""]
     training = usable[usable.split == "training"]
@@ -89,8 +88,7 @@ def measure(manifest: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["hash", "kind", "problem", *FORMAT, *NUISANCE, *SPECTRAL, "clipped", "sketch"]
     rows = pd.DataFrame(map_in_threads(measure_clip, manifest.path, "measuring"), columns=columns)
-    kept = manifest.reset_index(drop=True).drop(columns=rows.columns, errors="ignore")
-    return pd.concat([kept, rows], axis=1)
+    return pd.concat([manifest.reset_index(drop=True).drop(columns=rows.columns, errors="ignore"), rows], axis=1)
 
 
 def find_duplicates(clips: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ import torch
 from dfa_utils.audio import BLOCK_SECONDS, libsndfile_name, load_audio
 from dfa_utils.support import atomic_file
 
-CACHE_VERSION = 4  # counts up when dfa_utils.audio decodes a file to other samples than before
+CACHE_VERSION = 5  # counts up when dfa_utils.audio decodes a file to other samples than before
 QUICK_SECONDS = 10.0  # s; up to this length, wav and flac at the right rate are read as fast as an entry
 ENTRY = re.compile(r"[0-9a-f]{30}\.npy|\.[0-9a-f]{30}\.npy\..+\.part")  # the second is what a kill left half written
 
@@ -86,12 +86,11 @@ def find_entries(folder: Path) -> list[Path]:
 @lru_cache(maxsize=2**16)
 def _is_quick(path, sample_rate: int) -> bool:
     """Whether the file is a short wav or flac that needs no resampling."""
-    try:
+    with suppress(soundfile.LibsndfileError, TypeError):
         header = soundfile.info(libsndfile_name(path))
-    except (soundfile.LibsndfileError, TypeError):
-        return False
-    lossless = header.format in ("WAV", "WAVEX", "FLAC")
-    return lossless and header.samplerate == sample_rate and header.frames <= QUICK_SECONDS * sample_rate
+        lossless = header.format in ("WAV", "WAVEX", "FLAC")
+        return lossless and header.samplerate == sample_rate and header.frames <= QUICK_SECONDS * sample_rate
+    return False
 
 
 def _entry(folder: Path, path, sample_rate: int) -> Path:

@@ -50,10 +50,15 @@ def data_root(data: str = "toy") -> Path:
 
     "toy": 600 clips of simulated voices, made at the first call and kept in the cache folder. "drive": for-rerecorded,
     on Kaggle from the inputs of the notebook, in Colab from Google Drive; trained detectors are then saved on the Drive
-    as well, unless DFA_RUNS is set. Anything else is a path. Raises DataError for a path that does not exist, where the
-    data set is not found, for an archive that cannot be unpacked, and for "drive" elsewhere.
+    as well, unless DFA_RUNS is set. Anything else is a path, which may be on the Drive too. Raises DataError for a path
+    that does not exist, where the data set is not found, for an archive that cannot be unpacked, and for "drive"
+    elsewhere.
     """
     data = os.environ.get("DFA_DATA") or data
+    if "google.colab" in sys.modules and (data == "drive" or Path(data).is_relative_to(DRIVE)):
+        from google.colab import drive
+
+        drive.mount(str(DRIVE))
     if data in ("toy", "drive"):
         return toy.cached_root() if data == "toy" else _from_drive()
     root = Path(data).expanduser()
@@ -225,9 +230,6 @@ def _from_drive() -> Path:
         return chosen[0]
     if "google.colab" not in sys.modules:
         raise DataError('DATA = "drive" works in Colab, and on Kaggle with data; here, give the path of the data set')
-    from google.colab import drive
-
-    drive.mount(str(DRIVE))
     drives, target = DRIVE / "MyDrive", LOCAL / "for-rerecorded"
     os.environ.setdefault("DFA_RUNS", str(drives / CLONE / "runs"))
     return target if target.exists() else _fetch(drives, target)

@@ -65,7 +65,7 @@ def measure_clip(path) -> dict:
 def _header(path) -> dict:
     try:
         info = soundfile.info(libsndfile_name(path))
-    except soundfile.LibsndfileError:  # a format that only FFmpeg reads
+    except (soundfile.LibsndfileError, TypeError):  # only FFmpeg reads it; TypeError: it is called *.raw
         with av.open(str(path), metadata_errors="ignore") as container:
             codec = container.streams.audio[0].codec_context
             return {"sample_rate": codec.sample_rate, "channels": codec.layout.nb_channels, "codec": codec.name}

@@ -31,19 +31,36 @@ def scan(root, check: bool = True, splits: tuple[str, ...] | None = SPLITS) -> p
         raise DataError(f"splits {unknown} are unknown; use a tuple of {', '.join(SPLITS)}")
     root = Path(root).expanduser()
     manifest = read(root)
-    _refuse_gaps(manifest, root, splits)
+    refuse_gaps(manifest, root, splits)
     if check:
-        manifest = _drop_unusable(manifest)
-        _refuse_gaps(manifest, root, splits)
+        bad = find_unusable(manifest.path)
+        if len(bad):
+            named = "; ".join(bad.reason[:5]) + ("; ..." if len(bad) > 5 else "")
+            warnings.warn(f"left out {len(bad)} of {len(manifest)} clips: {named}", stacklevel=2)
+        manifest = manifest[~manifest.path.isin(bad.path)].reset_index(drop=True)
+        refuse_gaps(manifest, root, splits)
     return manifest
+
+
+def refuse_gaps(manifest: pd.DataFrame, root: Path, splits: tuple[str, ...] | None) -> None:
+    """Raise DataError if one of `splits` lacks a class, or, for None, if no split has both."""
+    present = set(manifest[["split", "label"]].drop_duplicates().itertuples(index=False, name=None))
+    whole = tuple(split for split in SPLITS if {(split, 0), (split, 1)} <= present)
+    if splits is None and not whole:
+        found = describe(manifest, root)
+        raise DataError(f"{root}: no split with usable clips of both classes; {found}; expected {LAYOUT}")
+    if gaps := [(split, label) for split in splits or () for label in (0, 1) if (split, label) not in present]:
+        split, label = gaps[0]
+        cure = f". In Python, scan(root, splits={whole}) takes what is there" if whole else ""
+        missing = f"no usable {CLASSES[label]} clip for {split}; {describe(manifest, root)}"
+        raise DataError(f"{root}: {missing}; expected {LAYOUT}{cure}")
 
 
 def find_unusable(paths) -> pd.DataFrame:
     """Decode every file: a table (path, reason) of those that are empty, damaged, silent or not audio."""
     paths = [str(path) for path in paths]
     reasons = map_in_threads(_why_unusable, paths, "decoding and checking")
-    rows = [(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
-    return pd.DataFrame(rows, columns=["path", "reason"])
+    return pd.DataFrame([row for row in zip(paths, reasons, strict=True) if row[1]], columns=["path", "reason"])
 
 
 def fingerprint(manifest: pd.DataFrame) -> str:
@@ -121,35 +138,10 @@ def set_epoch(loader: DataLoader, epoch: int) -> None:
     loader.dataset.epoch = loader.batch_sampler.epoch = epoch
 
 
-def _refuse_gaps(manifest: pd.DataFrame, root: Path, splits: tuple[str, ...] | None) -> None:
-    present = set(manifest[["split", "label"]].drop_duplicates().itertuples(index=False, name=None))
-    whole = tuple(split for split in SPLITS if {(split, 0), (split, 1)} <= present)
-    if splits is None and not whole:
-        found = describe(manifest, root)
-        raise DataError(f"{root}: no split with usable clips of both classes; {found}; expected {LAYOUT}")
-    if gaps := [(split, label) for split in splits or () for label in (0, 1) if (split, label) not in present]:
-        split, label = gaps[0]
-        cure = f". In Python, scan(root, splits={whole}) takes what is there" if whole else ""
-        missing = f"no usable {CLASSES[label]} clip for {split}; {describe(manifest, root)}"
-        raise DataError(f"{root}: {missing}; expected {LAYOUT}{cure}")
-
-
-def _drop_unusable(manifest: pd.DataFrame) -> pd.DataFrame:
-    bad = find_unusable(manifest.path)
-    if len(bad):
-        named = "; ".join(bad.reason[:5]) + ("; ..." if len(bad) > 5 else "")
-        warnings.warn(f"left out {len(bad)} of {len(manifest)} clips: {named}", stacklevel=3)
-    return manifest[~manifest.path.isin(bad.path)].reset_index(drop=True)
-
-
 def _digest(path: str) -> str:
     """SHA-256 of a file's content and size."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-        digest.update(str(file.tell()).encode())
-    return digest.hexdigest()
+    content = Path(path).read_bytes()
+    return hashlib.sha256(content + str(len(content)).encode()).hexdigest()
 
 
 def _why_unusable(path: str) -> str:

@@ -150,8 +150,12 @@ class Detector:
         A file is a path, an open binary file, or its bytes; its header gives the rate. Samples [T] (or [1, T]) are an
         array, a tensor or a list: floats in [-1, 1], or integers of 8, 16 or 32 bits. They may come with their own
         rate: (rate, samples) as from Gradio, or the dict {"array", "sampling_rate"} of `datasets`. Raises AudioError
-        for anything else, and for a recording that is unreadable, empty, not finite, or silent throughout.
+        for anything else, for a `sample_rate` beside a source that tells its own, and for a recording that is
+        unreadable, empty, not finite, or silent throughout.
         """
+        if sample_rate is not None and _has_rate(source):
+            name = source if isinstance(source, PATHS) else "source"
+            raise AudioError(f"{name}: has a sample rate of its own; leave out the {sample_rate} Hz", "rate")
         if _is_file(source):
             [(_, result)] = self.predict_files([source])
         else:
@@ -277,11 +281,15 @@ def _is_file(source) -> bool:
     return isinstance(source, (*PATHS, *BYTES)) or hasattr(source, "read")
 
 
+def _has_rate(source) -> bool:
+    """Whether a source tells its own sample rate: a file, (rate, samples), or a dict with "sampling_rate"."""
+    rate_first = isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], Real)
+    return rate_first or _is_file(source) or (isinstance(source, Mapping) and "sampling_rate" in source)
+
+
 def _open(file) -> tuple[str, "str | io.IOBase"]:
     """The name of a file, and what `stream_audio` reads. Raises AudioError for what is not a binary file."""
-    if isinstance(file, PATHS):
-        return os.fspath(file), os.fspath(file)
-    name = str(getattr(file, "name", "file"))
+    name = os.fspath(file) if isinstance(file, PATHS) else str(getattr(file, "name", "file"))
     if isinstance(file, io.TextIOBase):
         raise AudioError(f"{name}: opened as text; open it in binary mode: open(path, 'rb')")
     if not _is_file(file):
@@ -297,8 +305,7 @@ def _samples_and_rate(source, sample_rate: float) -> tuple[np.ndarray, float]:
     """The samples [T, channels] and their rate in Hz (`sample_rate`, unless they come with their own)."""
     if isinstance(source, Mapping):
         source, sample_rate = source.get("array"), source.get("sampling_rate", sample_rate)
-    rate_first = isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], Real)
-    if rate_first:  # then samples are [T, channels]
+    if rate_first := isinstance(source, tuple) and _has_rate(source):  # then samples are [T, channels]
         sample_rate, source = source
     if not isinstance(sample_rate, Real):
         raise AudioError(f"array: its sample rate must be a number of Hz such as 16000, got {sample_rate!r}", "rate")

@@ -7,6 +7,8 @@ import csv
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +36,6 @@ ASVSPOOF2019 = {"LA": "speaker file - system label", "PA": "speaker file environ
 ASVSPOOF2021 = {"LA": "speaker file codec transmission system label - subset"}
 ASVSPOOF2021 |= {"DF": "speaker file codec source system label - subset vocoder"}
 ASVSPOOF5 = "speaker file gender codec codec_q - - system label -"
-NOTHING = {"-": "", "bonafide": ""}  # in the protocols: no attack, codec or vocoder
 
 
 class DataError(ValueError):
@@ -91,15 +92,14 @@ def find_audio(folder) -> list[Path]:
     they lead back to a folder around them. A folder that cannot be read is in the list itself, so that the caller
     reports it.
     """
-    paths, errors = [], []
-    for home, folders, files in os.walk(folder, followlinks=True, onerror=errors.append):
+    paths, unread = [], []
+    for home, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: unread.append(error.filename)):
         folders[:] = [name for name in folders if name[0] != "." and not _leads_back(Path(home, name))]
         paths += [Path(home, name) for name in files if name[0] != "."]
     if others := [ending for ending in (path.suffix.lower() for path in paths) if ending not in SUFFIXES]:
         passed = f"passed over {counted(len(others), 'file')} without an audio ending: {tally(others)}"
         warnings.warn(f"{folder}: {passed}", stacklevel=2)
-    found = [path for path in paths if path.suffix.lower() in SUFFIXES]
-    return sorted([*found, *(Path(error.filename) for error in errors)])
+    return sorted([*(path for path in paths if path.suffix.lower() in SUFFIXES), *map(Path, unread)])
 
 
 def expand(paths: Iterable) -> Iterator[Path]:
@@ -117,8 +117,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 def describe(manifest: pd.DataFrame, root: Path) -> str:
     """The clips of each split and class, and the first folders below `root`, for an error."""
-    pairs = zip(manifest.split, manifest.label, strict=True)
-    clips = tally(f"{split}/{CLASSES[label]}" for split, label in pairs)
+    clips = tally(f"{split}/{CLASSES[label]}" for split, label in zip(manifest.split, manifest.label, strict=True))
     return f"found clips: {clips or 'none'}; found {_name_folders(root)}"
 
 
@@ -169,8 +168,7 @@ def read_table(path: Path) -> pd.DataFrame:
             raise DataError(f"{path}: nothing but {rows}; use these names")
         warnings.warn(f"{path}: left out {rows}", stacklevel=4)
     table, split = table[known].reset_index(drop=True), named[known].str.lower().map(SPLIT_NAMES)
-    paths = [os.path.join(path.parent, name) for name in table.path]
-    return _manifest(path, table, paths, [*split])
+    return _manifest(path, table, [os.path.join(path.parent, name) for name in table.path], [*split])
 
 
 def read_in_the_wild(home: Path) -> pd.DataFrame:
@@ -236,29 +234,36 @@ def _name_folders(root: Path) -> str:
 
 def _leads_back(folder: Path) -> bool:
     """Whether a folder is a link to one that holds it: following such links would never end."""
-    if not folder.is_symlink():
-        return False
     target = os.path.realpath(folder)
-    return any(Path(os.path.realpath(place)).is_relative_to(target) for place in folder.parents)
+    return folder.is_symlink() and any(Path(os.path.realpath(place)).is_relative_to(target) for place in folder.parents)
 
 
-def _head(path: Path) -> tuple[str, list[str]]:
+def _read_text(path: Path) -> str:
+    """The text of a table in UTF-8, UTF-16, or else in cp1252, as Excel saves it; without Excel's first line sep=;."""
+    content = path.read_bytes()
+    for encoding in ["utf-16"] if b"\0" in content else ["utf-8-sig", "cp1252"]:
+        with suppress(UnicodeDecodeError):
+            text = content.decode(encoding)
+            return text.partition("\n")[2] if "sep=" in text[:5].lower() else text
+    raise DataError(f"{path}: not a table in UTF-8, UTF-16 or cp1252; fetch it again, or save it as CSV in UTF-8")
+
+
+def _head(text: str) -> tuple[str, list[str]]:
     """What separates the columns of a table, and the names in its first line, in lower case."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        head = next(filter(str.strip, file), "")
+    head = text.strip().partition("\n")[0]
     separator = max(",;\t|", key=head.count)
-    return separator, [name.strip('" \n').lower() for name in head.split(separator)]
+    return separator, [name.strip('" \r').lower() for name in head.split(separator)]
 
 
 def _read_table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     """A table with a header line; names of columns in lower case, no blanks around names and values."""
-    separator, _ = _head(path)
-    table = _csv(path, sep=separator, encoding="utf-8", skipinitialspace=True, index_col=False).fillna("")
+    separator, names = _head(_read_text(path))
+    table = _csv(path, sep=separator, skipinitialspace=True, index_col=False).fillna("")
     table.columns = table.columns.str.strip().str.lower()
-    missing, twice = {*needed} - {*table}, {*table.columns[table.columns.duplicated()]}
+    missing, twice = {*needed} - {*table}, {name for name in needed if names.count(name) > 1}
     if missing or twice:
         wrong = f"{'no' if missing else 'more than one'} column {', '.join(sorted(missing or twice))}"
-        found = f"found {', '.join(table)}, separated by {separator!r}; expected {', '.join(needed)}, each once"
+        found = f"found {', '.join(names)}, separated by {separator!r}; expected {', '.join(needed)}, each once"
         raise DataError(f"{path}: {wrong}; {found}")
     return table.apply(lambda column: column.str.strip())
 
@@ -277,10 +282,9 @@ def _splits(path: Path, table: pd.DataFrame) -> pd.Series:
 
 def _csv(path: Path, **options) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, **options)
-    except ValueError as error:  # pandas' own errors and wrong encodings
-        cure = "fetch it again, or save it as CSV in UTF-8"
-        raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); {cure}") from error
+        return pd.read_csv(StringIO(_read_text(path)), dtype=str, keep_default_na=False, **options)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); fetch or save it again") from error
 
 
 def _read_protocols(home: Path, columns: str, splits, protocols: list[Path], clips: list[Path]) -> pd.DataFrame:
@@ -288,8 +292,7 @@ def _read_protocols(home: Path, columns: str, splits, protocols: list[Path], cli
     parts = zip(protocols, splits, clips, strict=True)
     tables = [_read_protocol(file, columns, split, folder) for file, split, folder in parts if file.is_file()]
     if not tables:
-        names = ", ".join(map(str, protocols))
-        raise DataError(f"{home}: no protocol for it; unpack the data set's protocols or keys to {names}")
+        raise DataError(f"{home}: no protocol for it; unpack its protocols or keys to {', '.join(map(str, protocols))}")
     return pd.concat(tables, ignore_index=True)
 
 
@@ -302,7 +305,8 @@ def _read_protocol(file: Path, columns: str, split: str, clips: Path) -> pd.Data
     if "subset" in table:
         table = table[table.subset == "eval"].drop(columns="subset").reset_index(drop=True)
     paths = [os.path.join(clips, f"{clip}.flac") for clip in table.file]
-    known = table.drop(columns=["label", "file", "-"], errors="ignore").replace(NOTHING)
+    # a dash, and in 2021 the word bonafide: no attack, codec or vocoder
+    known = table.drop(columns=["label", "file", "-"], errors="ignore").replace(["-", "bonafide"], "")
     return _manifest(file, known.assign(label=table.label), paths, split)
 
 
@@ -310,8 +314,7 @@ def _manifest(file: Path, table: pd.DataFrame, paths: list[str], split) -> pd.Da
     """The five columns of every manifest, then the others of `table`; DataError for an unknown label."""
     labels = table.label.str.lower()
     if not (known := labels.isin(LABEL_NAMES)).all():
-        cure = "use real and fake, or 0 = real and 1 = fake"
-        raise DataError(f"{file}: labels {tally(labels[~known])} are unknown; {cure}")
+        raise DataError(f"{file}: labels {tally(labels[~known])} are unknown; use real and fake, or 0 = real, 1 = fake")
     columns = {"path": paths, "split": split, "label": labels.map(LABEL_NAMES)}
     columns |= {name: table.get(name, "") for name in ("system", "speaker")}
     return pd.DataFrame(columns).join(table.drop(columns=list(columns), errors="ignore"))
@@ -350,14 +353,13 @@ def _find_file(path: str, listings: dict[str, dict[str, str]]) -> str:
 def _names_in(folder: str) -> dict[str, str]:
     """The files of a folder by their names, and audio files also by their names up to the dot."""
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    parts = {name: os.path.splitext(name) for name in names}
-    audio = {f"{stem}.": name for name, (stem, ending) in parts.items() if ending.lower() in SUFFIXES}
+    audio = {f"{stem}.": stem + end for stem, end in map(os.path.splitext, names) if end.lower() in SUFFIXES}
     return audio | {name: name for name in names}
 
 
 def _is_in_the_wild(path: Path) -> bool:
     table = path / "meta.csv"
-    return table.is_file() and {"file", "speaker", "label"} <= {*_head(table)[1]}
+    return table.is_file() and {"file", "speaker", "label"} <= {*_head(_read_text(table))[1]}
 
 
 READERS = (  # the first that knows a folder reads it

@@ -1,4 +1,7 @@
 import io
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import av
@@ -100,6 +103,7 @@ def test_m4a_and_webm_are_read(monkeypatch, name):
 
 
 CODECS = {"mp3": ("libmp3lame", "mp3"), "flac": ("flac", "flac"), "aac": ("aac", "adts")}  # encoder, container
+CODECS |= {"mkv": ("libopus", "matroska"), "mp4": ("aac", "mp4"), "alac": ("alac", "mp4")}
 MP3 = {  # options of the encoder, and of the container
     "CBR": ({"b": "64000"}, {}),
     "CBR without header": ({"b": "64000"}, {"write_xing": "0", "id3v2_version": "0"}),
@@ -109,8 +113,11 @@ MP3 = {  # options of the encoder, and of the container
 }
 
 
-def encoded(seconds, rate, channels, codec, options=(), container_options=()):
-    """A recording as the bytes of a file: noise that is quiet at first, so that its bit rate changes."""
+def encoded(seconds, rate, channels, codec, options=(), container_options=(), tracks=1, left_out=range(0)):
+    """A recording as the bytes of a file: noise that is quiet at first, so that its bit rate changes.
+
+    All `tracks` hold it, without its packets of the seconds `left_out`.
+    """
     file, samples = io.BytesIO(), 0.3 * np.random.default_rng(1).standard_normal((channels, int(seconds * rate)))
     samples[:, : samples.shape[1] // 2] *= 0.01
     if codec not in CODECS:
@@ -118,15 +125,18 @@ def encoded(seconds, rate, channels, codec, options=(), container_options=()):
         return file.getvalue()
     encoder, name = CODECS[codec]
     with av.open(file, "w", format=name, options=dict(container_options)) as container:
-        layout = "mono" if channels == 1 else "stereo"
-        stream = container.add_stream(encoder, rate=rate, layout=layout, options=dict(options))
-        formats = [each.name for each in stream.codec_context.codec.audio_formats]
+        layout = {1: "mono", 2: "stereo", 8: "7.1(wide)" if codec == "alac" else "7.1"}[channels]
+        streams = [
+            container.add_stream(encoder, rate=rate, layout=layout, options=dict(options)) for _ in range(tracks)
+        ]
+        formats = [each.name for each in streams[0].codec_context.codec.audio_formats]
         resampler = av.AudioResampler("s16" if "s16" in formats else formats[0], layout, rate)
-        frame = av.AudioFrame.from_ndarray(samples.astype(np.float32), "fltp", layout)
-        frame.sample_rate = rate
+        frame = av.AudioFrame.from_ndarray(samples.T.reshape(1, -1).astype(np.float32), "flt", layout)
+        frame.sample_rate, frame.pts = rate, 0
         for piece in [*resampler.resample(frame), None]:
-            for packet in stream.encode(piece):
-                container.mux(packet)
+            for packet in (packet for stream in streams for packet in stream.encode(piece)):
+                if packet.pts is None or packet.pts * packet.time_base // 1 not in left_out:
+                    container.mux(packet)
     return file.getvalue()
 
 
@@ -141,18 +151,101 @@ def test_all_that_a_file_holds_is_read(tmp_path, kind, parts):
     expected = sum({first: 3, other: 2}[file] for file in files)
     # without a header nothing says how much of the first and last frame of a part is padding
     padding = 0.08 * len(files) if kind == "aac" or "without" in kind else 0.0
-    assert -0.05 <= len(load_audio(tmp_path / "a.bin")) / 16_000 - expected <= 0.05 + padding
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is left out
+        assert -0.05 <= len(load_audio(tmp_path / "a.bin")) / 16_000 - expected <= 0.05 + padding
 
 
-def test_a_flac_from_a_pipe_and_joined_wavs_are_read(tmp_path):
+def stale(seconds):
+    """Two seconds of noise as a wav whose header was written when it held `seconds`."""
+    file = io.BytesIO()
+    soundfile.write(file, hiss(rng, 2), 16_000, format="WAV")
+    content = bytearray(file.getvalue())
+    content[4:8], content[40:44] = ((32_000 * seconds + more).to_bytes(4, "little") for more in (36, 0))
+    return bytes(content)
+
+
+def first_half(content):
+    return content[: len(content) // 2]
+
+
+PARTLY_READ = {  # name -> content, seconds that are read, what is said
+    "header of a second": (lambda: stale(1), 1, "32000 bytes after the sound its header tells of are left out"),
+    "mp3 whose end is text": (
+        lambda: encoded(2, 16_000, 1, "mp3") + b"no sound" * 999,
+        2,
+        r"\d+ bytes at its end cannot be decoded",
+    ),
+    "half of an ogg": (
+        lambda: first_half(encoded(4, 48_000, 1, "OPUS")),
+        None,
+        "it may be cut off: no page says that it is the last",
+    ),
+    "half of a video without pictures": (
+        lambda: first_half(encoded(4, 48_000, 1, "mkv")),
+        None,
+        r"\d\.\d s in it are lost or were not recorded",
+    ),
+    "gap": (
+        lambda: encoded(5, 48_000, 1, "mkv", left_out=range(1, 3)),
+        3,
+        r"(2\.0|1\.9) s in it are lost or were not recorded",
+    ),
+    "two tracks": (lambda: encoded(2, 48_000, 1, "mp4", tracks=2), 2, "it has 2 sound tracks, and the first is judged"),
+}
+
+
+@pytest.mark.parametrize("name", PARTLY_READ)
+def test_what_is_left_out_of_a_recording_is_said_in_one_line(tmp_path, name):
+    make, seconds, said = PARTLY_READ[name]
+    (tmp_path / "a.bin").write_bytes(make())
+    with pytest.warns(UserWarning, match=rf"^{tmp_path}/a\.bin: {said}$") as caught:
+        read = len(load_audio(tmp_path / "a.bin")) / 16_000
+    assert len(caught) == 1
+    assert abs(read - seconds) < 0.1 if seconds else 0.5 < read < 3
+
+
+@pytest.mark.parametrize("codec", ["alac", "mp4", "mkv"])
+def test_eight_channels_are_read_and_averaged(tmp_path, codec):
+    (tmp_path / "a.bin").write_bytes(encoded(2, 48_000, 8, codec))
+    code = "import sys; from dfa_utils import load_audio; sys.stdout.buffer.write(load_audio(sys.argv[1]).numpy().data)"
+    command = [sys.executable, "-c", code, str(tmp_path / "a.bin")]  # a process of its own, since PyAV may crash
+    found = np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, "float32")
+    if codec == "alac":  # without loss
+        noise = 0.3 * np.random.default_rng(1).standard_normal((8, 96_000))
+        noise[:, :48_000] *= 0.01
+        expected = np.concatenate(
+            [*audio.resample_blocks([(noise.clip(-1, 1).mean(0).astype("float32"), 48_000)], 16_000)]
+        )
+        assert np.abs(found - expected).max() < 1e-5
+    assert abs(len(found) / 16_000 - 2) < 0.1
+
+
+def test_a_cut_off_mp3_is_read_without_notes_of_other_libraries(tmp_path, capfd):
+    (tmp_path / "a.mp3").write_bytes(first_half(encoded(4, 44_100, 1, "mp3")))
+    assert 1 < len(load_audio(tmp_path / "a.mp3")) / 16_000 < 3
+    assert "".join(capfd.readouterr()) == ""
+
+
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_a_hole_in_an_ogg_is_an_error(tmp_path, codec):
+    content = encoded(9, 48_000, 1, codec)
+    third = len(content) // 3
+    (tmp_path / "a.ogg").write_bytes(content[:third] + bytes(third) + content[2 * third :])
+    with pytest.raises(AudioError, match=r"a\.ogg: damaged: \d\.\d s of it cannot be read; fetch it again"):
+        load_audio(tmp_path / "a.ogg")
+
+
+def test_a_flac_from_a_pipe_and_joined_wavs_and_aiffs_are_read(tmp_path):
     content = bytearray(encoded(2, 16_000, 1, "flac"))
     content[21] &= 0xF0  # of the number of samples, 36 bits
     content[22:26] = bytes(4)
     (tmp_path / "a.flac").write_bytes(content)
     assert len(load_audio(tmp_path / "a.flac")) == 32_000
-    soundfile.write(tmp_path / "a.wav", hiss(rng, 2), 16_000)
-    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes() * 3)
-    assert len(load_audio(tmp_path / "a.wav")) == 96_000
+    for name in ("a.wav", "a.aiff"):
+        soundfile.write(tmp_path / name, hiss(rng, 2), 16_000)
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes() * 3)
+        assert len(load_audio(tmp_path / name)) == 96_000
 
 
 @pytest.mark.parametrize(("size", "cut"), [(0, 0), (16_001, 0), (16_044, 0), (17_000, 0), (16_000, 1)])

@@ -180,7 +180,7 @@ def test_splits_may_be_missing(toy, kept):
 def test_a_set_without_both_classes_in_any_split_is_refused(toy):
     for gone in ("training/fake", "validation/real", "testing/fake"):
         shutil.rmtree(toy / gone)
-    with pytest.raises(DataError, match="no split with clips of both classes"):
+    with pytest.raises(DataError, match="no split with usable clips of both classes"):
         audit(toy)
 
 

@@ -91,6 +91,9 @@ REFUSED = {  # name -> (content or (samples, rate), the kind of error)
     "1e30.wav": ((WAVE * 1e30, RATE), "samples"),
     "constant.wav": ((np.full(RATE, 0.25), RATE), "silent"),
     "cut off.flac": (encoded("flac", hiss(rng, 2))[:9_000], "truncated"),
+    **{
+        f"cut off.{form}": (encoded(form, hiss(rng, 2))[:40_000], "truncated") for form in ("aiff", "au", "w64", "rf64")
+    },
     "header only.flac": (encoded("flac")[:60], "unreadable"),
     "page.mp3": (b"<!DOCTYPE html><html><body>404 Not Found</body></html>" * 20, "unreadable"),
     "picture.ogg": (PNG, "unreadable"),

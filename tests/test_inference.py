@@ -209,6 +209,17 @@ def test_what_is_no_recording_is_refused_with_the_cure(detector, arguments, word
     assert len(str(error.value)) < 250
 
 
+def test_a_sample_rate_beside_a_source_that_has_its_own_is_refused(detector, clips):
+    path = clips / "01.wav"
+    sources = (path, path.read_bytes(), io.BytesIO(path.read_bytes()), (16_000, WAVE))
+    for source in (*sources, {"array": WAVE, "sampling_rate": 16_000}):
+        with pytest.raises(AudioError, match="has a sample rate of its own; leave out the 8000 Hz") as error:
+            detector.predict(source, 8_000)
+        assert error.value.kind == "rate"
+        assert str(error.value).startswith(str(path) if source is path else "source")
+    assert detector.predict({"array": WAVE}, 8_000).seconds == 2
+
+
 def test_a_file_is_taken_open_or_as_its_bytes(detector, clips):
     path = clips / "01.wav"
     content, expected = path.read_bytes(), detector.predict(path).score
@@ -279,7 +290,7 @@ def test_a_file_that_breaks_off_late_does_not_disturb_its_neighbours(detector, c
 
     def stream(path, rate):
         yield from original(path, rate)
-        if path.endswith("02.wav"):
+        if str(path).endswith("02.wav"):
             raise AudioError("damaged at the end")
 
     monkeypatch.setattr(inference, "stream_audio", stream)

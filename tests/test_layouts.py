@@ -251,7 +251,7 @@ def test_a_protocol_of_another_kind_is_refused(tmp_path, clip, line, error):
 
 def test_a_file_that_is_not_a_table_is_refused(tmp_path, clip):
     clip(tmp_path / "a.flac")
-    with pytest.raises(DataError, match="cannot be read as a table"):
+    with pytest.raises(DataError, match=r"a\.flac: not a table in UTF-8"):
         scan(tmp_path / "a.flac")
     write(tmp_path / "manifest.csv", "file,label", "a.flac,real")
     with pytest.raises(DataError, match="no column path"):
@@ -430,6 +430,25 @@ def test_tables_are_read_however_they_are_written(tmp_path, clip, lines):
     ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+@pytest.mark.parametrize("first", ["", "sep=;\n", '"SEP=;"\r\n'])
+def test_tables_are_read_as_spreadsheets_save_them(tmp_path, clip, first, encoding):
+    for name in ("\N{LATIN SMALL LETTER U WITH DIAERESIS}.wav", "1.wav"):
+        clip(tmp_path / name)
+    rows = "Path;Label\n\N{LATIN SMALL LETTER U WITH DIAERESIS}.wav;real\n1.wav;fake\n"
+    (tmp_path / "mine.csv").write_bytes((first + rows).encode(encoding))
+    assert facts(scan(tmp_path / "mine.csv", splits=None)).keys() == {"\N{LATIN SMALL LETTER U WITH DIAERESIS}", "1"}
+
+
+@pytest.mark.parametrize("content", [b"PK\3\4\x14\0" + bytes(range(256)), b"path,label\n\x81,real\n"])
+def test_a_table_in_no_known_encoding_is_refused_with_the_expected_ones(tmp_path, content):
+    (tmp_path / "mine.csv").write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"mine\.csv: not a table in UTF-8, UTF-16 or cp1252; .* save it as CSV in UTF-8"
+    ):
+        scan(tmp_path / "mine.csv")
+
+
 @pytest.mark.parametrize("name", ["dev", " Development ", "VAL", "valid", "devel", "validation "])
 def test_other_names_of_splits_are_known(tmp_path, clip, name):
     table = table_of(tmp_path, clip, "path,label,split", f"clips/0.wav,real,{name}", f"clips/1.wav,fake,{name}")
@@ -442,6 +461,7 @@ def test_other_names_of_splits_are_known(tmp_path, clip, name):
         (("file:label", "a:real"), "no column label, path.*found file:label, separated by ','; expected path, label"),
         (("Path;Klasse", "a;real"), "no column label; found path, klasse, separated by ';'"),
         (("path,Path,label", "a,b,real"), "more than one column path; found path, path, label"),
+        (("path,label,label", "a,real,fake"), "more than one column label; found path, label, label"),
         (
             ("path,label", "a,true", "b,true", "c,2"),
             r"labels true \(2\), 2 \(1\) are unknown; use real and fake, or 0 = r",

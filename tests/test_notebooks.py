@@ -277,6 +277,13 @@ def test_data_root_from_the_environment_or_a_path(monkeypatch, machine):
         run_first_cell(monkeypatch, installed=True)
 
 
+def test_a_path_on_the_drive_is_mounted(monkeypatch, machine):
+    mine = machine / "drive" / "MyDrive"
+    assert not mine.exists()
+    assert run_first_cell(monkeypatch, installed=True, use=str(mine))[1] == mine
+    assert mine.is_dir()
+
+
 def test_the_drive_is_for_colab(monkeypatch):
     monkeypatch.delenv("DFA_DATA")
     with pytest.raises(DataError, match="works in Colab, and on Kaggle"):

@@ -3,6 +3,7 @@
 import argparse
 import socket
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -101,18 +102,24 @@ def answer_and_delete(detector: Detector, uploads: Path, path: str | None) -> st
 
 
 def answer(detector: Detector, path: str | None) -> str:
-    """The verdict on a recording and the evidence for it as HTML, or one sentence that says why there is none."""
+    """The verdict on a recording and the evidence for it as HTML, or one sentence that says why there is none.
+
+    A sentence says what is left out of the recording, such as a second sound track.
+    """
     if path is None:
         return block(paragraph("Choose a recording first, or make one."))
     name = Path(path).name
     try:
-        samples = read(path, detector.model.config.sample_rate)
+        with warnings.catch_warnings(record=True) as left_out:
+            warnings.simplefilter("always")
+            samples = read(path, detector.model.config.sample_rate)
         ((_, found),) = detector.predict_recordings([(name, [samples])])
         if isinstance(found, AudioError):
             raise found
     except AudioError as error:
         return block(paragraph(f"This file cannot be judged. {str(error).replace(str(path), name)}."))
-    return found._repr_html_() + evidence(detector, samples, found)
+    notes = [block(paragraph(f"{warning.message}.".replace(str(path), name))) for warning in left_out]
+    return found._repr_html_() + "".join(notes) + evidence(detector, samples, found)
 
 
 def read(path, rate: int) -> np.ndarray:

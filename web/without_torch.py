@@ -9,6 +9,7 @@ The scores agree with those of `dfa_utils.Detector` to within 0.0001, for record
 windows in the same way. But this file reads a recording as a whole, so an hour of it can take 2 GB of memory.
 """
 
+import io
 import json
 import math
 import re
@@ -29,6 +30,8 @@ LONGEST_SECONDS, MOST_SAMPLES = 7_200, 2**28  # of a recording, which is read as
 PIECE_SECONDS = 120  # a longer recording is searched for sounds piece by piece
 LONGEST_TAG = 1_000  # bytes after the last frame of MP3 that need not be sound
 BEGINNINGS = {"OGG": rb"OggS\0\x02", "FLAC": rb'fLaC[\0\x80]\0\0"'}  # of a recording, by format
+SIZES = r"(?m)^ *(?:data|Data Size|SSND|BODY|riff|Riff size) *: (\d+) \(should be (\d+)\)"  # in libsndfile's log
+REST = r"Unknown chunk marker \((?!0\))\w+\) at position (\d+)\. Exit"
 RUN, CONSTANT = 128, 3 / 32768  # digital silence: at least RUN samples that differ by less than CONSTANT
 
 # Likelihood ratios from here on, in words: ENFSI guideline for evaluative reporting in forensic science, 2015
@@ -109,14 +112,16 @@ def read_mono(path) -> tuple[np.ndarray, int]:
     """A file's samples [T] float32, its channels averaged, and its sample rate in Hz. Raises ValueError."""
     blocks = []
     try:
-        with open(path, "rb") as handle, soundfile.SoundFile(handle) as file:
+        with io.BytesIO(of_any_size(Path(path).read_bytes())) as handle, soundfile.SoundFile(handle) as file:
             rate, frames = file.samplerate, min(30 * file.samplerate, 2**25 // file.channels)
             refuse_truncated(file)
             while len(block := file.read(frames, "float32", always_2d=True)):
                 blocks.append(mix(block))
                 if sum(map(len, blocks)) > min(LONGEST_SECONDS * rate, MOST_SAMPLES):
                     raise ValueError("it is too long to be read as a whole; cut it into parts")
-            refuse_partly_read(handle, file.format)
+            if file.format == "OGG" and sum(map(len, blocks)) < file.frames - 0.1 * rate:
+                raise ValueError("it is damaged: a part of it cannot be read; fetch it again")
+            refuse_partly_read(handle, file)
     except (OSError, soundfile.LibsndfileError, TypeError) as error:  # TypeError: a file *.raw has no header
         raise ValueError("it is missing, or libsndfile cannot read it; check the path, or convert it to wav") from error
     if not blocks:
@@ -129,23 +134,34 @@ def read_mono(path) -> tuple[np.ndarray, int]:
     return samples, rate
 
 
+def of_any_size(content: bytes) -> bytes:
+    """A file; as a wav whose header gives its sound the size 0, it gets the size that libsndfile takes as unknown."""
+    found = re.match(rb"(?s)RIFF....WAVEfmt .{20,999}?data\0\0\0\0", content)
+    return content[: found.end() - 4] + b"\xff" * 4 + content[found.end() :] if found else content
+
+
 def refuse_truncated(file) -> None:
-    """Raise ValueError for a wav that lacks 0.1 s or more of the sound that its header promises."""
-    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    """Raise ValueError for a file that lacks 0.1 s or more of the sound that its header promises."""
+    sizes = re.search(SIZES, file.extra_info)
     promised, held = map(int, sizes.groups()) if sizes else (0, 0)
     missing = (promised - held) * file.frames >= 0.1 * file.samplerate * held
     if held < promised < 0x7FFFF000 and missing:  # a larger size means "unknown"
         raise ValueError("cut off: it holds less audio than its header promises; fetch it again")
 
 
-def refuse_partly_read(handle, kind: str) -> None:
-    """Raise ValueError if libsndfile took a part for the whole; `kind` is the format.
+def refuse_partly_read(handle, file) -> None:
+    """Raise ValueError if libsndfile took a part for the whole.
 
-    It guesses the length of some MP3, and it reads only the first of several files that were joined.
+    It guesses the length of some MP3, it reads only the first of several files that were joined, and of a wav only what
+    the header tells of, though that may have been written when the recording began.
     """
+    kind, found = file.format, re.search(REST, file.extra_info)
+    read = int(found[1]) if found else handle.getbuffer().nbytes
     rest = handle.read().split(b"APETAGEX")[0].rstrip(b"\0") if kind == "MP3" else b""
     handle.seek(0)
     parts = re.findall(BEGINNINGS[kind], handle.read()) if kind in BEGINNINGS else []
+    if (handle.getbuffer().nbytes - read) * file.frames > 0.1 * file.samplerate * read:
+        raise ValueError("its header tells of less sound than it holds; open it in an editor, and export it again")
     if len(parts) > 1 or len(rest) > LONGEST_TAG:
         raise ValueError("libsndfile reads only its first part; convert it to wav: ffmpeg -i FILE OUT.wav")
 

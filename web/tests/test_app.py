@@ -57,6 +57,16 @@ def test_the_answer_is_the_prediction_and_the_evidence_for_it(detector, recordin
     assert html.count("data:image/png;base64,") == 1
 
 
+def test_the_answer_says_what_is_left_out(detector, recordings, tmp_path):
+    content = bytearray((recordings / "hiss <b>.wav").read_bytes())
+    content[40:44] = (2 * RATE).to_bytes(4, "little")  # a header that tells of one second
+    (tmp_path / "a.wav").write_bytes(content)
+    said = f"a.wav: {4 * RATE} bytes after the sound its header tells of are left out."
+    assert said in app.answer(detector, str(tmp_path / "a.wav"))
+    assert str(tmp_path) not in app.answer(detector, str(tmp_path / "a.wav"))
+    assert "left out" not in app.answer(detector, str(recordings / "hiss <b>.wav"))
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [(None, "Choose a recording first"), ("silent.wav", "silent"), ("text.wav", "FFmpeg"), ("long.flac", "10 minutes")],

@@ -179,6 +179,32 @@ def test_a_wav_may_lack_a_byte_and_not_a_second(detector, tmp_path):
         detector.predict(tmp_path / "a.wav")
 
 
+def test_a_wav_from_a_pipe_is_read_to_its_end_and_what_is_read_in_part_is_refused(detector, python, tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, voices(3), RATE)
+    content = bytearray(path.read_bytes())
+    for size in (0, 0xFFFFFFFF, RATE):
+        content[40:44] = size.to_bytes(4, "little")
+        path.write_bytes(content)
+        if size == RATE:  # half a second
+            with pytest.raises(ValueError, match="its header tells of less sound than it holds; open it in an editor"):
+                detector.predict(path)
+        else:
+            assert_equal(detector.predict(path), python.predict(path))
+
+
+def test_a_hole_in_an_ogg_and_a_cut_off_aiff_are_refused(detector, tmp_path):
+    for name in ("a.ogg", "a.aiff"):
+        soundfile.write(tmp_path / name, np.tile(voices(20), 2), RATE)
+    content = (tmp_path / "a.ogg").read_bytes()
+    third = len(content) // 3
+    (tmp_path / "a.ogg").write_bytes(content[:third] + bytes(third) + content[2 * third :])
+    (tmp_path / "a.aiff").write_bytes((tmp_path / "a.aiff").read_bytes()[:-10_000])
+    for name, words in (("a.ogg", "damaged: a part of it cannot be read"), ("a.aiff", "cut off")):
+        with pytest.raises(ValueError, match=words):
+            detector.predict(tmp_path / name)
+
+
 def graph(path, outputs, metadata):
     """A valid graph that gives its input [B, T] by other names, with these metadata."""
     helper = onnx.helper
