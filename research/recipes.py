@@ -1,44 +1,24 @@
-"""The recipes that were compared, and the one that is released: the configs of the detectors that are averaged."""
+"""The settings of the released detector, and those of the CNN that other kinds of models are compared with."""
 
 from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
 
 from dfa_utils.augment import CHANNELS
 from dfa_utils.config import Config
+from dfa_utils.train import fit
 
 PLAIN = Config(epochs=12)  # the CNN of notebook 03
-CENTRED = replace(PLAIN, frequency_scale="linear", f_max=7_500.0, mean_subtraction="band")
-STATISTICS = replace(
-    PLAIN,
-    frequency_scale="linear",
-    model="statistics",
-    dropout=0.4,
-    epochs=16,
-    n_mels=48,
-    f_min=4_500.0,
-    f_max=7_500.0,
-    extra_spectrograms=(
-        (128, 40, 20, 4_000.0, 7_500.0),
-        (1024, 160, 64, 4_500.0, 7_500.0),
-        (128, 40, 24, 20.0, 4_500.0),
-    ),
-)  # the upper band through three windows, and the lower band through the shortest
+RELEASE = Config(f_max=7_500.0, mean_subtraction="band", mask_bands=8, mask_frames=20, batch_size=64, weight_decay=0.05)
 
 
 def augmented(config: Config) -> Config:
-    """The same settings on clips that go through CHANNELS and, before a CNN, SpecAugment."""
-    masks = {} if config.model == "statistics" else {"mask_bands": config.n_mels // 10, "mask_frames": 20}
-    return replace(config, augment=CHANNELS, **masks)
+    """The same settings on clips that go through CHANNELS, with SpecAugment."""
+    return replace(config, augment=CHANNELS, mask_bands=config.n_mels // 10, mask_frames=20)
 
 
-def members(recipe: str, seed: int) -> list[Config]:
-    """The configs of a recipe's detectors, with this seed."""
-    return [replace(config, seed=seed) for config in RECIPES[recipe]]
-
-
-RECIPES = {
-    "plain": (PLAIN,),
-    "plain augmented": (augmented(PLAIN),),
-    "statistics augmented": (augmented(STATISTICS),),
-    "centred augmented": (augmented(CENTRED),),
-    "release": (augmented(STATISTICS), augmented(CENTRED)),
-}
+def fit_all_epochs(config: Config, manifest: pd.DataFrame, folder: Path) -> Path:
+    """The last checkpoint of a run below `folder` without early stopping: validation does not choose the epoch."""
+    run = fit(replace(config, patience=config.epochs), manifest, folder / f"{config.model}-{config.digest}")
+    return run.folder / "last.safetensors"
