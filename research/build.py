@@ -1,96 +1,118 @@
-"""Make the released detector, from data to weights: python -m research.build --data ROOT.
+"""Make the released detector of a trained CNN: python -m research.build --data ROOT --run FILE --speech FOLDER.
 
-Trains the members of the recipe "release", averages them, and fixes calibration, threshold and the band of "uncertain"
-on validation. Then it scores every split, and `testing` under degradations, for the model card. A call that was stopped
-continues when it is repeated.
+Calibration, threshold and the band of "uncertain" are fixed on validation as people receive it. Then the detector
+scores every split, `testing` under degradations, and people whom it never heard. The card's tables follow from these.
 """
 
 import argparse
 import sys
+from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import soxr
 
-from dfa_utils.calibrate import calibrate, uncertain_band
-from dfa_utils.checkpoint import RELEASED, load_checkpoint, runs_folder, save_checkpoint
+from dfa_utils import metrics
+from dfa_utils.audio import load_audio
+from dfa_utils.calibrate import apply_calibration, calibrated, uncertain_band
+from dfa_utils.checkpoint import RELEASED, load_checkpoint, save_checkpoint
 from dfa_utils.dataset import fingerprint, scan
 from dfa_utils.evaluation import score_clips
 from dfa_utils.inference import Detector
-from dfa_utils.models import Ensemble
+from dfa_utils.speech import SpeechCheck
+from research.compare import CODINGS, codings_of, judge
 from research.conditions import CLEAN, score_conditions
-from research.crossval import fit_all_epochs
-from research.recipes import members
+from research.received import RATE
 from research.tables import RESULTS, names_of, write_table
 
-CONDITIONS = [
-    CLEAN,
-    ("noise", 20),
-    ("noise", 10),
-    ("mp3", 64),
-    ("telephone", 8),
-    ("rerecording", 0.3),
-    ("rerecording", 0.6),
-    ("gain", -20),
-    ("gain", 20),
-    ("offset", 0.1),
-    ("silence", 1.0),
-]  # under which `testing` is scored, and `validation` for the band of "uncertain"
-MISSED, FALSE_POSITIVES = 0.1, 0.05  # share of fakes that may be called real, and of reals that may be called fake
-SCORES = ["path", "split", "label", "system", "speaker", "score", "threshold", "detector"]
+CONDITIONS = [CLEAN, ("noise", 20), ("noise", 10), ("mp3", 64), ("telephone", 8), ("rerecording", 0.3)]
+CONDITIONS += [("rerecording", 0.6), ("gain", -20), ("gain", 20), ("offset", 0.1), ("silence", 1.0)]
+MISSED, FALSE_POSITIVES = 0.05, 0.01  # share of fakes that may be called real, and of real clips called fake
+WORD = 0.3, 1.5  # s; validation is also judged in pieces of this length, for the weight of a word
+SCORES = ["path", "split", "label", "system", "speaker", "kind", "score", "threshold", "detector"]
+LOW_RATES = (11_025, 12_000)  # Hz; announcers are also judged at the rates of older web pages
 
 
 def main(arguments=None) -> int:
-    """Train, calibrate, save and score."""
+    """Calibrate, save and score."""
     options = parser().parse_args(arguments)
     manifest, root = scan(options.data), Path(options.data)
-    folder = Path(options.runs or runs_folder() / "release")
-    configs = [config for seed in options.seeds for config in members("release", seed)]
-    model = Ensemble([load_checkpoint(fit_all_epochs(config, manifest, folder))[0] for config in configs])
-    info = {"data": fingerprint(manifest), "seeds": options.seeds, "recipe": "release"}
-    detector = Detector(model, info)
-    validation = score_clips(detector, manifest[manifest.split == "validation"])
-    detector = calibrate(detector, validation.label, validation.score)
-    degraded = under_conditions(detector, validation.path, seed=1)
-    info = detector.info | {"uncertain": uncertain_bounds(validation.label, degraded, detector.threshold)}
     weights, results = (Path(options.out),) * 2 if options.out else (RELEASED.parent, RESULTS)
+    model, trained = load_checkpoint(options.run)
+    info = {"data": fingerprint(manifest), **trained}
+    validation = manifest[manifest.split == "validation"].reset_index(drop=True)
+    plain = Detector(model, {})
+    coded = {coding: judge(plain, validation.path, [coding] * len(validation)) for coding in CODINGS}
+    info |= calibration(plain, validation, coded)
+    detector = Detector(model, info, SpeechCheck.load())
     save_checkpoint(weights / RELEASED.name, model, info)
-    as_mp3 = degraded[["mp3 64"]].assign(path=names_of(validation, root))
-    write_table(results / "degraded_validation.csv", as_mp3[["path", "mp3 64"]], "%.6f")
-    score(Detector(model, info), manifest, root, results)
+    write_table(results / "coded_validation.csv.gz", coded_scores(validation, coded, detector, root), "%.6f")
+    score(detector, manifest, root, results)
+    if options.speech:
+        write_table(results / "people.csv.gz", people(detector, Path(options.speech)), "%.6f")
+    note_look(results / "looks_at_testing.csv", detector)
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    top = argparse.ArgumentParser("python -m research.build", description="Train and save the released detector.")
+    top = argparse.ArgumentParser("python -m research.build", description="Calibrate, save and score a detector.")
     top.add_argument("--data", required=True, metavar="ROOT", help="training, validation and testing, as for train")
+    top.add_argument("--run", required=True, metavar="FILE", help="last.safetensors of research.training")
+    top.add_argument("--speech", metavar="FOLDER", help="what research.debian_speech wrote")
     top.add_argument(
         "--out", metavar="FOLDER", help="for weights and tables (default: dfa_utils/weights and research/results)"
     )
-    top.add_argument("--seeds", nargs="+", type=int, default=[0])
-    top.add_argument("--runs", metavar="FOLDER", help="for the training runs (default: below $DFA_RUNS)")
     return top
 
 
-def under_conditions(detector: Detector, paths, seed: int) -> pd.DataFrame:
-    """P(fake) of each clip under each of CONDITIONS, one column per condition.
+def calibration(detector: Detector, clips: pd.DataFrame, coded: dict[str, list]) -> dict:
+    """What the checkpoint's info says of the calibration, from a detector's uncalibrated answers to `coded` clips.
 
-    `seed` draws the noise and the rooms. Validation has another one than `testing`, so that the band cannot fit them.
+    Each clip counts once as people receive it, through one of CODINGS in turn, and once as a word. The threshold is
+    that of the EER of whole clips as received, and so are the bounds.
     """
+    codings, draw = codings_of(len(clips)), np.random.default_rng(0)
+
+    def word(samples: np.ndarray) -> np.ndarray:
+        """A piece that is as long as a word, around the loudest sample."""
+        size = int(draw.uniform(*WORD) * detector.model.config.sample_rate)
+        start = int(np.clip(np.abs(samples).argmax() - size // 2, 0, max(0, len(samples) - size)))
+        return samples[start : start + size]
+
+    answers = [coded[coding][i] for i, coding in enumerate(codings)]
+    answers += judge(detector, clips.path, codings, word)
+    scores, seconds = (np.array([getattr(each, name) for each in answers]) for name in ("score", "sound"))
+    info = calibrated(detector, np.tile(clips.label, 2), scores, seconds)
+    final = apply_calibration(scores, *info["calibration"], seconds)[: len(clips)]
+    threshold = metrics.eer(clips.label, final)[1]
+    info |= {"threshold": threshold, "evidence": np.bincount(clips.label).tolist()}
+    return info | {"uncertain": list(uncertain_band(clips.label, final, threshold, MISSED, FALSE_POSITIVES))}
+
+
+def coded_scores(clips: pd.DataFrame, coded: dict[str, list], detector: Detector, root: Path) -> pd.DataFrame:
+    """The calibrated score of each clip under each coding, and as received."""
+    table = clips[["label", "system", "speaker"]].assign(path=names_of(clips, root))
+    for coding, answers in coded.items():
+        seconds = [answer.sound for answer in answers]
+        table[coding] = apply_calibration([answer.score for answer in answers], *detector.calibration, seconds)
+    table["received"] = [table[coding][i] for i, coding in enumerate(codings_of(len(clips)))]
+    return table
+
+
+def note_look(path: Path, detector: Detector) -> None:
+    """Add a row to the record of all looks at `testing`, unless this detector has one."""
+    look = pd.DataFrame([{"date": date.today().isoformat(), "detector": detector.fingerprint}])
+    looks = pd.concat([pd.read_csv(path), look]) if path.exists() else look
+    write_table(path, looks.drop_duplicates("detector"))
+
+
+def under_conditions(detector: Detector, paths, seed: int) -> pd.DataFrame:
+    """P(fake) of each clip under each of CONDITIONS, one column per condition; `seed` draws the noise and the rooms."""
     scores = score_conditions(detector, paths, CONDITIONS, seed)  # [conditions, N]
     columns = [name if (name, level) == CLEAN else f"{name} {level:g}" for name, level in CONDITIONS]
     return pd.DataFrame(scores.T, columns=columns)
-
-
-def uncertain_bounds(labels, degraded: pd.DataFrame, threshold: float) -> tuple[float, float]:
-    """The bounds of "uncertain": few fakes score below them, and few reals above them, even when clips are degraded.
-
-    `degraded` comes from `under_conditions`, for clips with these `labels`. Clean, at most MISSED of new fakes like
-    them score below the lower bound. Under each condition at most FALSE_POSITIVES of new reals score above the upper
-    one (see `uncertain_band`): calling a real voice fake because of a telephone is the worse error.
-    """
-    low, _ = uncertain_band(labels, degraded.clean, threshold, MISSED)
-    return low, max(uncertain_band(labels, scores, threshold, FALSE_POSITIVES)[1] for _, scores in degraded.items())
 
 
 def score(detector: Detector, manifest: pd.DataFrame, root: Path, folder: Path) -> None:
@@ -98,10 +120,22 @@ def score(detector: Detector, manifest: pd.DataFrame, root: Path, folder: Path) 
     scores = score_clips(detector, manifest)
     scores = scores.assign(file=scores.path, path=names_of(scores, root))
     scores = scores.assign(threshold=detector.threshold, detector=detector.fingerprint)
-    write_table(folder / "scores.csv.gz", scores[SCORES], "%.9f")
+    write_table(folder / "scores.csv.gz", scores.reindex(columns=SCORES), "%.9f")
     testing = scores[scores.split == "testing"].reset_index(drop=True)
     degraded = under_conditions(detector, testing.file, seed=0)
     write_table(folder / "degraded_testing.csv", pd.concat([testing.path, degraded], axis=1), "%.6f")
+
+
+def people(detector: Detector, folder: Path) -> pd.DataFrame:
+    """The verdict on each recording of people who were held out, announcers also at LOW_RATES."""
+    table, rows = pd.read_csv(folder / "manifest.csv").query("split == 'testing'"), []
+    for row in table.itertuples():
+        samples = load_audio(folder / row.path, RATE).numpy()
+        for rate in (RATE, *LOW_RATES * ("asterisk-core" in row.source_repo)):
+            answer = detector.predict(soxr.resample(samples, RATE, rate), rate)
+            rows.append((row.path, row.source_repo, rate, row.seconds, answer.score, answer.label, answer.reason))
+    columns = ["path", "package", "rate", "seconds", "score", "label", "reason"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 if __name__ == "__main__":

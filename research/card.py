@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 
 from dfa_utils import metrics
-from dfa_utils.calibrate import logit
 from dfa_utils.checkpoint import RELEASED
 from dfa_utils.evaluation import by_condition, eer_interval, load_scores, parts_of, summarise
 from dfa_utils.inference import Detector
 from dfa_utils.support import write_atomically
-from research.compare import finished_columns, interval_over_seeds, mean_rate, summary
+from research.compare import CODINGS, detectors_of, difference, summary
 from research.generators import draw, missed_by_kind
 from research.tables import RESULTS, read_table, write_table
 
 START, END = "<!-- tables: python -m research.card -->", "<!-- end of tables -->"
 HARMLESS = ["gain -20", "gain 20", "offset 0.1", "silence 1"]  # conditions that must not change a score
+LENGTHS = [0, 0.5, 1, 2, np.inf]  # s; bounds of the groups of recordings by length
 
 
 def main(arguments=None) -> int:
@@ -29,36 +29,79 @@ def main(arguments=None) -> int:
     )
     folder = top.parse_args(arguments).folder
     weights, results = (folder, folder) if folder else (RELEASED.parent, RESULTS)
-    by_kind = missed_by_kind(read_table(results / "compare.csv.gz"))
+    by_kind = missed_by_kind(read_table(results / "validation.csv.gz"))
     write_table(results / "missed_by_generator.csv", by_kind)
     draw(by_kind, results / "kinds.png")
     card = weights / "MODEL_CARD.md"
     before, rest = card.read_text(encoding="utf-8").split(START)
-    band = Detector.load(weights / RELEASED.name).uncertain_band
-    text = f"{before}{START}\n\n{tables(results, band, by_kind)}\n{END}{rest.split(END)[1]}"
+    detector = Detector.load(weights / RELEASED.name)
+    text = f"{before}{START}\n\n{tables(results, detector, by_kind)}\n{END}{rest.split(END)[1]}"
     write_atomically(card, text.encode())
     return 0
 
 
-def tables(results: Path, band: tuple[float, float], by_kind: pd.DataFrame) -> str:
-    """All tables, in Markdown; `band` holds the bounds of "uncertain", `by_kind` comes from `missed_by_kind`."""
+def tables(results: Path, detector: Detector, by_kind: pd.DataFrame) -> str:
+    """All tables, in Markdown; `by_kind` comes from `missed_by_kind`."""
     scores, threshold = load_scores(results / "scores.csv.gz")
     degraded = pd.read_csv(results / "degraded_testing.csv").set_index("path")
-    testing, validation = (scores[scores.split == split] for split in ("testing", "validation"))
-    as_mp3 = pd.read_csv(results / "degraded_validation.csv").groupby("path")["mp3 64"].first()
-    new = validation[~validation.system.isin(scores[scores.split == "training"].system)]
-    new = new.assign(as_mp3=new.path.map(as_mp3))
+    testing, band = scores[scores.split == "testing"], detector.uncertain_band
+    unheard = read_table(results / "validation.csv.gz")
     parts = {
-        "Splits": splits(scores, threshold, band),
+        "Splits, clean": splits(scores, threshold, band),
+        "`validation` as people receive it, by codec": codings(pd.read_csv(results / "coded_validation.csv.gz"), band),
         "Degradations, on `testing`": degradations(testing.set_index("path"), degraded, threshold, band),
         "Conditions that must not change a score, on `testing`": shifts(degraded),
+        "Detectors on pages and systems that training lacks": compared(unheard),
+        "Differences on the same clips": differences(unheard),
+        "Fakes missed by kind of generator, as received": kinds(by_kind),
         "Fakes of `testing` by system": systems(testing, threshold),
-        "Fakes of `validation` by system, of those that `training` lacks": systems(new, threshold),
-        "Leave systems and pages out": left_out(read_table(results / "compare.csv.gz")),
-        "Leave systems and pages out, fakes by kind of generator": kinds(by_kind),
-        "Recipes that were tried": tried(pd.read_csv(RESULTS / "screening.csv")),
     }
+    if (people := results / "people.csv.gz").exists():
+        parts["People who were held out"] = verdicts(pd.read_csv(people, keep_default_na=False))
     return "\n\n".join(f"**{title}**\n\n{markdown(table)}" for title, table in parts.items()) + "\n"
+
+
+def codings(table: pd.DataFrame, band: tuple[float, float]) -> pd.DataFrame:
+    """One row per coding of `validation`: EER, and the verdicts on genuine recordings and on fakes."""
+    rows, (low, high) = {}, band
+    for name in (*CODINGS, "received"):
+        real, fake = (table[name][table.label == label] for label in (0, 1))
+        rows[name] = {
+            "eer": metrics.eer_rate(table.label, table[name]),
+            "genuine: real": (real < low).mean(),
+            "uncertain": real.between(low, high, inclusive="left").mean(),
+            "fake": (real >= high).mean(),
+            "synthetic: fake": (fake >= high).mean(),
+            "uncertain ": fake.between(low, high, inclusive="left").mean(),
+            "real": (fake < low).mean(),
+        }
+    return percent(pd.DataFrame(rows).T)
+
+
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per detector: EER clean and as received, with 95 % intervals by speaker and system."""
+    return percent(summary(table))
+
+
+def differences(table: pd.DataFrame) -> pd.DataFrame:
+    """EER of the first detector minus that of each other one, as received, with its paired 95 % interval, in points."""
+    first, *others = detectors_of(table)
+    rows = {f"{first} - {name}": difference(table, f"{first} received", f"{name} received") for name in others}
+    found = pd.DataFrame(rows, index=["difference", "low", "high"]).T
+    return (100 * found).map("{:+.1f}".format)
+
+
+def verdicts(people: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts on recordings of people, by package and rate, and by length over all packages at 16 kHz."""
+    names = people.package.str.removeprefix("debian/") + people.rate.map(lambda rate: f" at {rate:,} Hz")
+    groups = {name: people[names == name] for name in dict.fromkeys(names)}
+    whole = people[people.rate == people.rate.max()]
+    for length, part in whole.groupby(pd.cut(whole.seconds, LENGTHS, right=False), observed=True):
+        groups[f"all, from {length.left:g} s" + (f" to {length.right:g} s" if length.right < np.inf else " on")] = part
+    shares = {name: part.label.value_counts(normalize=True) for name, part in groups.items()}
+    table = percent(pd.DataFrame(shares).T.reindex(columns=["real", "uncertain", "fake"]).fillna(0))
+    table.insert(0, "recordings", [str(len(part)) for part in groups.values()])
+    return table
 
 
 def splits(scores: pd.DataFrame, threshold: float, band: tuple[float, float]) -> pd.DataFrame:
@@ -102,54 +145,22 @@ def shifts(degraded: pd.DataFrame) -> pd.DataFrame:
 
 
 def systems(clips: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Clips of each system, and the share that is missed with its interval (Wilson); the most missed first.
-
-    Where `clips` has scores `as_mp3`, also the share missed when each went through MP3 at 64 kbit/s.
-    """
+    """Clips of each system, and the share that is missed with its interval (Wilson); the most missed first."""
     fakes = clips[clips.label == 1]
     table = by_condition(fakes, threshold, "system")
-    if "as_mp3" in fakes:
-        table["as MP3"] = (fakes.as_mp3 < threshold).groupby(fakes.system).mean()
     return table[["clips"]].astype(str).join(percent(table.drop(columns="clips")))
 
 
 def kinds(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per kind of generator, from `missed_by_kind`: clips, systems, and the share that each recipe missed."""
-    shares = table.pivot(index="kind", columns="recipe", values="missed")[table.recipe.unique()]
+    """One row per kind of generator, from `missed_by_kind`: clips, systems, and the share that each detector missed."""
+    shares = table.pivot(index="kind", columns="detector", values="missed")[table.detector.unique()]
     counts = table.drop_duplicates("kind").set_index("kind")[["clips", "systems"]]
     return counts.astype(str).join(percent(shares))
 
 
-def left_out(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per recipe: mean EER over folds and seeds with its interval, that of each seed, that of all averaged.
-
-    `low` and `high` bound the 95 % interval by speaker and system, `best` and `worst` are the seeds' means; `averaged`
-    is the mean over folds of the EER of the seeds' mean logit; `degraded` is `eer` on degraded clips. With a single
-    seed its columns are left out.
-    """
-    table, columns = {}, finished_columns(scores)
-    for recipe, part in summary(scores).iterrows():
-        seeds = scores[columns[recipe]]  # [N, seeds]
-        low, high = interval_over_seeds(scores, seeds)
-        averaged = mean_rate(scores, logit(seeds).mean(axis=1))
-        table[recipe] = {"eer": part.eer, "low": low, "high": high, "best": part.low, "worst": part.high}
-        table[recipe] |= {"averaged": averaged, "degraded": part.degraded, "seeds": part.seeds}
-    rows = pd.DataFrame(table).T
-    return percent(rows if (rows.seeds > 1).any() else rows.drop(columns=["best", "worst", "averaged"]))
-
-
-def tried(trials: pd.DataFrame) -> pd.DataFrame:
-    """Mean EER over the folds of each recipe, clean and degraded, and the number of folds; the best first."""
-    recipes = trials.groupby("recipe")
-    means = recipes[["clean", "mp3 64", "noise 20", "telephone 8"]].mean().sort_values("clean")
-    return percent(means).assign(folds=recipes.size().astype(str))
-
-
 def percent(table: pd.DataFrame) -> pd.DataFrame:
-    """Shares as percent; counts (a column `seeds`) as they are."""
-    return table.apply(
-        lambda c: c.astype(int).astype(str) if c.name == "seeds" else c.astype(float).map("{:.1%}".format)
-    )
+    """Shares as percent."""
+    return table.astype(float).map("{:.1%}".format)
 
 
 def markdown(table: pd.DataFrame) -> str:

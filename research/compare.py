@@ -38,10 +38,9 @@ def main(arguments=None) -> int:
     top.add_argument("detectors", nargs="*", metavar="NAME=FILE", help="a name for its columns, and its checkpoint")
     options = top.parse_args(arguments)
     clips = unheard_clips(options.data)
-    table = clips.assign(path=names_of(clips, Path(options.data)))[CLIP]
-    if options.out.exists() and not (table := read_table(options.out)).path.equals(
-        pd.Series(names_of(clips, Path(options.data)))
-    ):
+    fresh = clips.assign(path=names_of(clips, Path(options.data)))[CLIP]
+    table = read_table(options.out) if options.out.exists() else fresh
+    if not table.path.equals(fresh.path):
         raise ValueError(f"{options.out} holds the scores of other clips; choose another name")
     for each in options.detectors:
         name, file = each.split("=", 1)
