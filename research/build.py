@@ -95,7 +95,7 @@ def coded_scores(clips: pd.DataFrame, coded: dict[str, list], detector: Detector
     """The calibrated score of each clip under each coding, and as received."""
     table = clips[["label", "system", "speaker"]].assign(path=names_of(clips, root))
     for coding, answers in coded.items():
-        seconds = [answer.sound for answer in answers]
+        seconds = np.array([answer.sound for answer in answers])
         table[coding] = apply_calibration([answer.score for answer in answers], *detector.calibration, seconds)
     table["received"] = [table[coding][i] for i, coding in enumerate(codings_of(len(clips)))]
     return table
