@@ -4,8 +4,7 @@ Each model is trained on the augmented clips of training, for the same number of
 and testing. model_costs.csv gets a row per model and seed with its costs; model_scores.csv.gz a row per clip, and a
 column of P(fake) for each model and seed ("NAME SEED"). What is there is not computed again. core_seconds are those
 that one core spent on training. With --speeds nothing is trained: all models score the same windows in turn, for the
-column clips_per_second, while nothing else should run; then models.csv gets a row per model, with costs and errors,
-beside the released detector's.
+column clips_per_second, while nothing else should run; then models.csv gets a row per model, with costs and errors.
 
 The rows of the spectrogram transformer and of the conformer are kept; commit 7e0fb69 is the last that trains them.
 """
@@ -22,15 +21,15 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from dfa_utils import metrics
 from dfa_utils.checkpoint import load_checkpoint, runs_folder
 from dfa_utils.config import Config
 from dfa_utils.dataset import scan
-from dfa_utils.evaluation import load_scores, score_clips
+from dfa_utils.evaluation import score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model, count_parameters
-from research.compare import interval_over_seeds, mean_rate
-from research.crossval import fit_all_epochs
-from research.recipes import PLAIN, augmented
+from research.compare import interval
+from research.recipes import PLAIN, augmented, fit_all_epochs
 from research.tables import RESULTS, names_of, read_table, write_table
 
 MODELS = {
@@ -39,8 +38,7 @@ MODELS = {
     "SE-ResNet-18": replace(PLAIN, model="timm:legacy_seresnet18"),
     "ViT tiny": replace(PLAIN, model="timm:vit_tiny_patch16_224", learning_rate=5e-4),  # attention needs a lower rate
 }
-RELEASED = "released detector"
-CLIP = ["path", "split", "label", "system", "speaker"]
+CLIP = ["path", "split", "label", "system", "speaker", "heard"]
 WINDOWS, ROUNDS = 32, 9  # windows of the batch that is timed, and how often
 
 
@@ -53,7 +51,7 @@ def main(arguments=None) -> int:
     write_table(out / "model_costs.csv", costs, "%.9g")
     print(costs.to_string(index=False))
     if options.speeds:
-        table = comparison(costs, read_table(out / "model_scores.csv.gz"), released_scores())
+        table = comparison(costs, read_table(out / "model_scores.csv.gz"))
         write_table(out / "models.csv", table, index=True)
         print(table.to_string())
     return 0
@@ -75,7 +73,8 @@ def train_all(options: argparse.Namespace, costs: pd.DataFrame, out: Path) -> pd
     """`costs` with a row for each of the models and seeds; the scores are written after each training."""
     manifest = scan(options.data)
     judged = manifest[manifest.split != "training"]
-    clips = judged.assign(path=names_of(judged, Path(options.data)))[CLIP].reset_index(drop=True)
+    heard = judged.system.isin(set(manifest.system[manifest.split == "training"]) - {""})
+    clips = judged.assign(path=names_of(judged, Path(options.data)), heard=heard)[CLIP].reset_index(drop=True)
     scores = _read(out / "model_scores.csv.gz", clips)
     for seed, name in product(options.seeds, options.models):
         if ((costs.model == name) & (costs.seed == seed)).any():
@@ -106,12 +105,9 @@ def count_macs(model: torch.nn.Module) -> int:
 
 
 def with_speeds(costs: pd.DataFrame) -> pd.DataFrame:
-    """`costs` with clips_per_second of the models in MODELS, and with a row for the released detector."""
-    released = Detector.load().model
-    row = {"model": RELEASED, "parameters": count_parameters(released), "macs": count_macs(released)}
-    costs = pd.concat([costs[costs.model != RELEASED], pd.DataFrame([row])], ignore_index=True)
+    """`costs` with clips_per_second of the models in MODELS."""
     models = {name: build_model(config=MODELS[name]) for name in costs.model.unique() if name in MODELS}
-    speeds = costs.model.map(measure_speeds(models | {RELEASED: released})).round()
+    speeds = costs.model.map(measure_speeds(models)).round()
     return costs.assign(clips_per_second=speeds.fillna(costs.get("clips_per_second")))
 
 
@@ -132,16 +128,15 @@ def measure_speeds(models: dict[str, torch.nn.Module]) -> dict[str, float]:
     return {name: WINDOWS / float(np.median(times)) for name, times in took.items()}
 
 
-def comparison(costs: pd.DataFrame, scores: pd.DataFrame, released: pd.DataFrame) -> pd.DataFrame:
-    """One row per model, the lowest error on new systems first, from the two tables and the released detector's scores.
+def comparison(costs: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per model, the lowest error on new systems first, from the two tables.
 
     parameters, macs (of one window), core_minutes of training and clips_per_second are its costs; seeds, how often it
     was trained. new: mean EER over the seeds on the reals of validation and its fakes by systems that training lacks;
     testing: that on testing; each with its 95 % interval by speaker and system (_low, _high).
     """
-    scores = scores.merge(released[["path", "score"]].rename(columns={"score": RELEASED}), on="path")
-    heard = scores.system.isin(released[released.split == "training"].system) & (scores.label == 1)
-    parts = {"new": scores[(scores.split == "validation") & ~heard], "testing": scores[scores.split == "testing"]}
+    unheard = (scores.split == "validation") & ~scores.heard
+    parts = {"new": scores[unheard], "testing": scores[scores.split == "testing"]}
     rows = costs.groupby("model").agg(
         parameters=("parameters", "first"),
         macs=("macs", "first"),
@@ -150,15 +145,15 @@ def comparison(costs: pd.DataFrame, scores: pd.DataFrame, released: pd.DataFrame
         seeds=("seed", "size"),
     )
     for name, model in product(parts, rows.index):
-        part, own = parts[name].assign(fold=0), [c for c in scores if c == model or c.rsplit(" ", 1)[0] == model]
-        rows.loc[model, name] = np.mean([mean_rate(part, part[column]) for column in own])
-        rows.loc[model, [f"{name}_low", f"{name}_high"]] = interval_over_seeds(part, part[own])
+        own = [column for column in scores if column.rsplit(" ", 1)[0] == model]
+
+        def rate(part: pd.DataFrame, own: list[str] = own) -> float:
+            """The mean over the seeds of their EER."""
+            return float(np.mean([metrics.eer_rate(part.label, part[column]) for column in own]))
+
+        rows.loc[model, name] = rate(parts[name])
+        rows.loc[model, [f"{name}_low", f"{name}_high"]] = interval(parts[name], rate, n=200)
     return rows.sort_values("new")
-
-
-def released_scores() -> pd.DataFrame:
-    """The released detector's score of every clip, as `research.build` wrote it."""
-    return load_scores(RESULTS / "scores.csv.gz")[0]
 
 
 def _read(path: Path, empty: pd.DataFrame) -> pd.DataFrame:
