@@ -22,7 +22,7 @@ from dfa_utils.evaluation import score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.speech import SPEECH_CHECK
 from dfa_utils.support import wav_bytes, write_atomically
-from research.crossval import fit_all_epochs
+from research.recipes import fit_all_epochs
 from research.formula_sounds import SAMPLE_RATE, SOUNDS, make
 
 SETTINGS = Config(
