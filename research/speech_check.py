@@ -22,8 +22,8 @@ from dfa_utils.evaluation import score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.speech import SPEECH_CHECK
 from dfa_utils.support import wav_bytes, write_atomically
-from research.recipes import fit_all_epochs
 from research.formula_sounds import SAMPLE_RATE, SOUNDS, make
+from research.recipes import fit_all_epochs
 
 SETTINGS = Config(
     epochs=8,

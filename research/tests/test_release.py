@@ -28,7 +28,7 @@ def root(tiny_root, tmp_path_factory):
                 paths.append(folder / f"{label}{i}.wav")
                 soundfile.write(paths[-1], make(rng), RATE)
             for i, path in enumerate(paths):
-                system = f"{split[0]}{i % 4}" * (label == "fake")
+                system = f"{split[0]}{i % 4}" if label == "fake" else "a person"
                 rows.append((str(path), split, label, system, f"{split}{label}{i % 6}", "ab"[i % 2], f"page{i % 4}"))
     columns = ["path", "split", "label", "system", "speaker", "kind", "source_repo"]
     table = pd.DataFrame(rows, columns=columns).assign(original_sample_rate=RATE)
