@@ -41,7 +41,7 @@ def main(arguments=None) -> int:
     top.add_argument("--most", type=int, default=10**9, help="how many clips to copy, drawn at random (default: all)")
     options = top.parse_args(arguments)
     manifest = scan(options.data, splits=("training",))
-    real = manifest[manifest.label == 0]
+    real = manifest[(manifest.label == 0) & (manifest.split == "training")]
     weights = real.groupby("source_repo").path.transform("size") ** -0.5  # so that no page makes most of the copies
     count, chances = min(options.most, len(real)), weights / weights.sum()
     real = real.iloc[np.random.default_rng(0).choice(len(real), count, replace=False, p=chances)]
