@@ -162,7 +162,8 @@ def test_run_all_works_in_jupyterlab(lab):
         page.wait_for_timeout(1000)
         page.keyboard.press("Control+s")
         found = saved_code_cells(path)
-        numbers, outputs = [cell.execution_count for cell in found] or [None], [o for cell in found for o in cell.outputs]
+        numbers = [cell.execution_count for cell in found] or [None]
+        outputs = [output for cell in found for output in cell.outputs]
         errors = [output for output in outputs if output.output_type == "error"]
     page.close()
     assert not errors
