@@ -49,6 +49,7 @@ def main(arguments=None) -> int:
     save_checkpoint(weights / RELEASED.name, model, info)
     write_table(results / "coded_validation.csv.gz", coded_scores(validation, coded, detector, root), "%.6f")
     score(detector, manifest, root, results)
+    write_table(results / "sources.csv", sources(manifest))
     if options.speech:
         write_table(results / "people.csv.gz", people(detector, Path(options.speech)), "%.6f")
     note_look(results / "looks_at_testing.csv", detector)
@@ -124,6 +125,21 @@ def score(detector: Detector, manifest: pd.DataFrame, root: Path, folder: Path) 
     testing = scores[scores.split == "testing"].reset_index(drop=True)
     degraded = under_conditions(detector, testing.file, seed=0)
     write_table(folder / "degraded_testing.csv", pd.concat([testing.path, degraded], axis=1), "%.6f")
+
+
+def sources(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Where the training clips come from: source, real, fake, licence, recordings; the largest source first."""
+    clips = manifest[manifest.split == "training"].reindex(
+        columns=["source_repo", "label", "licence", "underlying_data"]
+    )
+    pages = clips.fillna("").groupby("source_repo")
+    table = pages.agg(real=("label", lambda x: int((x == 0).sum())), fake=("label", "sum"), size=("label", "size"))
+    table = table.join(pages[["licence", "underlying_data"]].first()).sort_values(
+        "size", ascending=False, kind="stable"
+    )
+    return (
+        table.drop(columns="size").rename_axis("source").rename(columns={"underlying_data": "recordings"}).reset_index()
+    )
 
 
 def people(detector: Detector, folder: Path) -> pd.DataFrame:

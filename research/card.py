@@ -18,6 +18,7 @@ from research.tables import RESULTS, read_table, write_table
 
 START, END = "<!-- tables: python -m research.card -->", "<!-- end of tables -->"
 HARMLESS = ["gain -20", "gain 20", "offset 0.1", "silence 1"]  # conditions that must not change a score
+LARGEST = 20  # sources that the card lists; sources.csv has all
 LENGTHS = [0, 0.5, 1, 2, np.inf]  # s; bounds of the groups of recordings by length
 
 
@@ -58,6 +59,8 @@ def tables(results: Path, detector: Detector, by_kind: pd.DataFrame) -> str:
     }
     if (people := results / "people.csv.gz").exists():
         parts["People who were held out"] = verdicts(pd.read_csv(people, keep_default_na=False))
+    largest = pd.read_csv(results / "sources.csv", keep_default_na=False).head(LARGEST).set_index("source")
+    parts[f"Training data: the {len(largest)} largest sources"] = largest
     return "\n\n".join(f"**{title}**\n\n{markdown(table)}" for title, table in parts.items()) + "\n"
 
 
