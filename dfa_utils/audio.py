@@ -203,9 +203,11 @@ def _decode_part(name, source) -> Iterator[tuple[np.ndarray, int]]:
         frames = max(1, min(int(BLOCK_SECONDS * file.samplerate), LARGEST_BLOCK // file.channels))
         missing = file.frames
         try:
-            while len(block := file.read(frames, dtype="float32", always_2d=True)):
+            full = True
+            while full and len(block := file.read(frames, dtype="float32", always_2d=True)):
                 yield block, file.samplerate
                 missing -= len(block)
+                full = len(block) == frames  # reading on after damage would give whatever was in memory
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{name}: the audio data are damaged or cut off ({error}); fetch it again") from error
         if missing > TOLERATED * file.samplerate:  # in damaged pages of ogg, which libsndfile passes over
