@@ -33,14 +33,11 @@ LOUDEST_SAMPLE = 1e6  # 120 dB above full scale; a float file with more holds no
 CANCELLED = 0.01  # power of the channels' mean, relative to the loudest channel, below which they cancel each other
 UNKNOWN_SIZE = 0x7FFFF000  # a data size from here on means that the writer did not know it (it wrote to a pipe)
 TOLERATED = 0.1  # s; a header may promise this much more than the file holds
-BEGINNINGS = {
-    b"OggS": re.compile(rb"OggS\0\x02"),  # the first page of a stream
-    b"fLaC": re.compile(rb'fLaC[\0\x80]\0\0"'),
-    b"RIFF": re.compile(rb"RIFF....WAVE", re.DOTALL),
-    b"FORM": re.compile(rb"FORM....AIF[FC]", re.DOTALL),
-    b"ID3": (MP3 := re.compile(rb"\xff[\xe2-\xff]..\0{9,32}(?:Xing|Info)", re.DOTALL)),  # the frame with the length
-    b"\xff": MP3,
-}  # first bytes of a file: where a recording begins in it
+OGG = re.compile(rb"OggS\0\x02")  # the first page of a stream
+MP3 = re.compile(rb"\xff[\xe2-\xff]..\0{9,32}(?:Xing|Info)", re.DOTALL)  # the frame with the length
+OTHERS = rb"fLaC[\0\x80]\0\0\x22 RIFF....WAVE RF64....WAVE FORM....AIF[FC] caff\0\x01\0\0 \.snd\0\0\0. FLV\x01.\0\0\0"
+OTHERS += rb" TTA1\x01\0 \0\0\0.ftyp \x30\x26\xb2\x75\x8e\x66\xcf\x11"  # mp4 and its kin, and wma
+BEGINNINGS = [OGG, *(re.compile(pattern, re.DOTALL) for pattern in OTHERS.split(b" "))]  # of a recording in a file
 SIZES = re.compile(r"^ *(?:data|Data Size|SSND|BODY|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 REST = re.compile(r"^Length : (\d+)$(?s:.*)Unknown chunk marker \((?!0\))\w+\) at position (\d+)\. Exit", re.MULTILINE)
 LARGEST_RATIO = 2_000  # of sample rates, as a fraction; the weights of a finer one would fill memory
@@ -151,21 +148,23 @@ def _decode(name, source) -> Iterator[tuple[np.ndarray, int]]:
     parts = split_recordings(content)
     for start, end in parts:
         opened = os.fspath(source) if isinstance(content, mmap) and len(parts) == 1 else io.BytesIO(content[start:end])
-        page = content.rfind(b"OggS", start, end) if content[:4] == b"OggS" else len(content)
+        streams = OGG.findall(content, start, end) if content[:4] == b"OggS" else []
+        page = content.rfind(b"OggS", start, end) if streams else len(content)
         _warn(name, b"" < content[page + 5 : page + 6] < b"\4", "it may be cut off: no page says that it is the last")
-        is_mp3 = re.match(rb"ID3|\xff", content[start : start + 3]) and content.find(b"RIFF", start, start + 2**20) < 0
-        yield from (_decode_with_ffmpeg if is_mp3 else _decode_part)(name, opened)  # libmpg123 would print its notes
+        is_mp3 = re.match(rb"ID3|\xff", content[start : start + 3]) and content.find(b"RIFF", start, end) < 0
+        # libmpg123 would print its notes, and libsndfile takes one stream of an ogg without telling of the others
+        yield from (_decode_with_ffmpeg if is_mp3 or len(streams) > 1 else _decode_part)(name, opened)
 
 
 def split_recordings(content: bytes | mmap) -> list[tuple[int, int]]:
     """Where the recordings in a file begin and end, in bytes; more than one if several files were joined to one."""
-    kind = next((magic for magic in BEGINNINGS if content[: len(magic)] == magic), None)
+    kind = MP3 if re.match(rb"ID3|\xff", content[:3]) else next((one for one in BEGINNINGS if one.match(content)), None)
     size = int.from_bytes(content[4:8], "little")  # of a RIFF; 0, or a very large number, where nobody knew it
-    if kind is None or (kind == b"RIFF" and not 0 < size < min(len(content) - 8, UNKNOWN_SIZE)):
+    if kind is None or (content[:4] == b"RIFF" and not 0 < size < min(len(content) - 8, UNKNOWN_SIZE)):
         return [(0, len(content))]
-    begin = [found.start() for found in BEGINNINGS[kind].finditer(content)]
-    if kind == b"OggS":  # a recording of several streams begins with a page for each
-        begin = [after for before, after in pairwise(begin) if content.find(kind, before + 1) < after]
+    begin = [found.start() for found in kind.finditer(content)]
+    if kind is OGG:  # a recording of several streams begins with a page for each
+        begin = [after for before, after in pairwise(begin) if content.find(b"OggS", before + 1) < after]
     else:
         begin = begin[1:]
     return list(pairwise([0, *begin, len(content)]))
@@ -203,9 +202,11 @@ def _decode_part(name, source) -> Iterator[tuple[np.ndarray, int]]:
         frames = max(1, min(int(BLOCK_SECONDS * file.samplerate), LARGEST_BLOCK // file.channels))
         missing = file.frames
         try:
-            while len(block := file.read(frames, dtype="float32", always_2d=True)):
+            full = True
+            while full and len(block := file.read(frames, dtype="float32", always_2d=True)):
                 yield block, file.samplerate
                 missing -= len(block)
+                full = len(block) == frames  # reading on after damage would give whatever was in memory
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{name}: the audio data are damaged or cut off ({error}); fetch it again") from error
         if missing > TOLERATED * file.samplerate:  # in damaged pages of ogg, which libsndfile passes over
@@ -264,11 +265,13 @@ def _frames(name, container: "av.container.InputContainer") -> Iterator[tuple[np
             lost += begin - end if end and begin > end + TOLERATED else 0.0
             end = begin + frame.samples / frame.sample_rate
             yield in_float(samples), frame.sample_rate
+    if damage and not end:
+        raise AudioError(f"{name}: damaged: no part of it can be decoded ({damage.strerror}); fetch or export it again")
     promised = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
     kind, is_short = container.format.name.split(",")[0], end < promised - 5 * TOLERATED
     if kind in ("mov", "flac") and is_short and stream.duration:
         raise AudioError(f"{name}: cut off: {end:.1f} of {promised:.1f} s are there; fetch it again", "truncated")
-    if kind in ("matroska", "flv", "tta") and is_short and len(container.streams) == 1:
+    if kind in ("matroska", "flv", "tta", "avi") and is_short and len(container.streams) == 1:
         lost += promised - end
     _warn(name, lost > 0, f"{lost:.1f} s in it are lost or were not recorded")
     _warn(name, bad > 1_000, f"{bad} bytes at its end cannot be decoded")  # a tag may be shorter

@@ -72,7 +72,7 @@ def read(root) -> pd.DataFrame:
         raise DataError(f"{root}: {len(found)} data sets side by side; name one of them: {named}")
     reader, home = found[0]
     manifest = _locate(reader.read(home), home)
-    labels = manifest.label.groupby(manifest.path.map(os.path.normpath)).nunique()
+    labels = manifest.label.groupby(manifest.path.map(os.path.realpath)).nunique()
     if len(both := labels.index[labels > 1]):
         files = f"{counted(len(both), 'file')} labelled both real and fake, such as {both[0]}"
         raise DataError(f"{home}: {files}; keep one label for each file")

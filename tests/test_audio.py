@@ -104,6 +104,8 @@ def test_m4a_and_webm_are_read(monkeypatch, name):
 
 CODECS = {"mp3": ("libmp3lame", "mp3"), "flac": ("flac", "flac"), "aac": ("aac", "adts")}  # encoder, container
 CODECS |= {"mkv": ("libopus", "matroska"), "mp4": ("aac", "mp4"), "alac": ("alac", "mp4")}
+CODECS |= {"ogg": ("libopus", "ogg"), "avi": ("libmp3lame", "avi"), "flv": ("libmp3lame", "flv"), "tta": ("tta", "tta")}
+CODECS["wma"] = ("wmav2", "asf")
 MP3 = {  # options of the encoder, and of the container
     "CBR": ({"b": "64000"}, {}),
     "CBR without header": ({"b": "64000"}, {"write_xing": "0", "id3v2_version": "0"}),
@@ -169,6 +171,11 @@ def first_half(content):
     return content[: len(content) // 2]
 
 
+def with_hole(content):
+    third = len(content) // 3
+    return content[:third] + bytes(third) + content[2 * third :]
+
+
 PARTLY_READ = {  # name -> content, seconds that are read, what is said
     "header of a second": (lambda: stale(1), 1, "32000 bytes after the sound its header tells of are left out"),
     "mp3 whose end is text": (
@@ -191,6 +198,16 @@ PARTLY_READ = {  # name -> content, seconds that are read, what is said
         3,
         r"(2\.0|1\.9) s in it are lost or were not recorded",
     ),
+    "hole in an avi": (
+        lambda: with_hole(encoded(4, 44_100, 1, "avi")),
+        None,
+        r"\d\.\d s in it are lost or were not recorded",
+    ),
+    "two tracks of an ogg": (
+        lambda: encoded(2, 48_000, 1, "ogg", tracks=2),
+        2,
+        "it has 2 sound tracks, and the first is judged",
+    ),
     "two tracks": (lambda: encoded(2, 48_000, 1, "mp4", tracks=2), 2, "it has 2 sound tracks, and the first is judged"),
 }
 
@@ -203,6 +220,33 @@ def test_what_is_left_out_of_a_recording_is_said_in_one_line(tmp_path, name):
         read = len(load_audio(tmp_path / "a.bin")) / 16_000
     assert len(caught) == 1
     assert abs(read - seconds) < 0.1 if seconds else 0.5 < read < 3
+
+
+@pytest.mark.parametrize("kind", ["AU", "CAF", "RF64", "W64", "alac", "mp4", "flv", "tta", "wma"])
+def test_recordings_of_any_container_are_read_when_they_are_joined(tmp_path, kind):
+    file = io.BytesIO()
+    if kind in CODECS:
+        file.write(encoded(2, 44_100, 1, kind, {"b": "64000"}))
+    else:
+        soundfile.write(file, hiss(rng, 2), 16_000, format=kind, subtype="PCM_16")
+    (tmp_path / "a.bin").write_bytes(file.getvalue() * 2)
+    assert abs(len(load_audio(tmp_path / "a.bin")) / 16_000 - 4) < 0.2
+
+
+def test_a_wav_behind_a_large_tag_is_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", hiss(rng, 2), 16_000)
+    size = 2**21  # 7 bits in each byte of its header
+    tag = b"ID3\3\0\0" + bytes(size >> shift & 127 for shift in (21, 14, 7, 0)) + bytes(size)
+    (tmp_path / "a.wav").write_bytes(tag + (tmp_path / "a.wav").read_bytes())
+    assert len(load_audio(tmp_path / "a.wav")) == 32_000
+
+
+def test_a_file_of_which_nothing_can_be_decoded_is_damaged_not_empty(tmp_path):
+    content = encoded(2, 44_100, 1, "mp4")
+    start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
+    (tmp_path / "a.m4a").write_bytes(content[:start] + np.random.default_rng(0).bytes(end - start) + content[end:])
+    with pytest.raises(AudioError, match=r"a\.m4a: damaged: no part of it can be decoded \(.*\); fetch or export it"):
+        load_audio(tmp_path / "a.m4a")
 
 
 @pytest.mark.parametrize("codec", ["alac", "mp4", "mkv"])
@@ -228,10 +272,11 @@ def test_a_cut_off_mp3_is_read_without_notes_of_other_libraries(tmp_path, capfd)
 
 
 @pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
-def test_a_hole_in_an_ogg_is_an_error(tmp_path, codec):
-    content = encoded(9, 48_000, 1, codec)
-    third = len(content) // 3
-    (tmp_path / "a.ogg").write_bytes(content[:third] + bytes(third) + content[2 * third :])
+@pytest.mark.parametrize("end", [1 / 2, 2 / 3])
+def test_a_hole_in_an_ogg_is_an_error(tmp_path, codec, end):
+    content = encoded(20, 16_000, 1, codec)
+    first, last = len(content) // 3, int(end * len(content))
+    (tmp_path / "a.ogg").write_bytes(content[:first] + bytes(last - first) + content[last:])
     with pytest.raises(AudioError, match=r"a\.ogg: damaged: \d\.\d s of it cannot be read; fetch it again"):
         load_audio(tmp_path / "a.ogg")
 

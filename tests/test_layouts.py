@@ -501,8 +501,9 @@ def test_a_column_that_may_be_the_split_is_named(tmp_path, clip):
         assert set(scan(table, splits=None).split) == {"testing"}
 
 
-@pytest.mark.parametrize("again", ["clips/0.wav", "./clips//0.wav", "clips\\0.wav", "clips/0.flac"])
+@pytest.mark.parametrize("again", ["clips/0.wav", "./clips//0.wav", "clips\\0.wav", "clips/0.flac", "link.wav"])
 def test_a_file_with_both_labels_is_an_error(tmp_path, clip, again):
+    (tmp_path / "link.wav").symlink_to(tmp_path / "clips" / "0.wav")
     lines = ["path,label", *(",".join(row) for row in ROWS), f"{again},spoof"]
     with pytest.raises(DataError, match=r"1 file labelled both real and fake, such as .*clips/0\.wav; keep one label"):
         scan(table_of(tmp_path, clip, *lines), splits=None)
