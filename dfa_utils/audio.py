@@ -146,6 +146,9 @@ def _decode(name, source) -> Iterator[tuple[np.ndarray, int]]:
     if not len(content):
         raise AudioError(f"{name}: the file is empty (0 bytes); copy or record it again", "empty")
     parts = split_recordings(content)
+    kinds = BEGINNINGS[2 * (content[:4] in (b"OggS", b"\x1aE\xdf\xa3")) :]  # Ogg and Matroska may hold flac
+    foreign = [kind for kind in kinds if not kind.match(content) and kind.search(content, 1)]
+    _warn(name, foreign and content[:3] != b"ID3", "another kind of recording begins in it, and is left out")
     for start, end in parts:
         opened = os.fspath(source) if isinstance(content, mmap) and len(parts) == 1 else io.BytesIO(content[start:end])
         streams = OGG.findall(content, start, end) if content[:4] == b"OggS" else []

@@ -14,6 +14,7 @@ from conftest import hiss, tone
 
 from dfa_utils import audio
 from dfa_utils.audio import AudioError, fit_length, load_audio, stream_audio
+from dfa_utils.support import wav_bytes
 
 M4A = Path(__file__).parent / "tone.m4a"
 rng = np.random.default_rng(0)
@@ -269,6 +270,15 @@ def test_a_cut_off_mp3_is_read_without_notes_of_other_libraries(tmp_path, capfd)
     (tmp_path / "a.mp3").write_bytes(first_half(encoded(4, 44_100, 1, "mp3")))
     assert 1 < len(load_audio(tmp_path / "a.mp3")) / 16_000 < 3
     assert "".join(capfd.readouterr()) == ""
+
+
+@pytest.mark.parametrize("kinds", [("flac", "WAV"), ("WAV", "flac"), ("OPUS", "WAV"), ("flac", "OPUS")])
+def test_a_recording_of_another_kind_behind_the_first_is_named(tmp_path, kinds):
+    wav = wav_bytes(hiss(np.random.default_rng(0), 2), 16_000)
+    parts = [wav if kind == "WAV" else encoded(2, 48_000, 1, kind) for kind in kinds]
+    (tmp_path / "a.bin").write_bytes(b"".join(parts))
+    with pytest.warns(UserWarning, match=r"a\.bin: another kind of recording begins in it, and is left out"):
+        assert len(load_audio(tmp_path / "a.bin")) / 16_000 == pytest.approx(2, abs=0.1)
 
 
 @pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
