@@ -27,10 +27,10 @@ RATE, SHORTEST = 16_000, 0.25  # Hz; s
 MOST = {"gcin-voice": 400, "asterisk-core-sounds-en-g722": 100, "asterisk-core-sounds-fr-g722": 100}
 MOST |= {"asterisk-core-sounds-ru-g722": 100}  # files that are taken of a package, chosen by the hash of their name
 HELD_PACKAGES = ("asterisk-core-sounds-en-g722", "asterisk-core-sounds-fr-g722", "asterisk-core-sounds-ru-g722")
-HELD_PACKAGES += ("asterisk-prompt-fr-armelle", "asterisk-prompt-es-co", "warzone2100-data", "pocketsphinx-testdata")
+HELD_PACKAGES += ("asterisk-prompt-fr-armelle", "asterisk-prompt-es-co", "warzone2100-data")
 PACKAGES = ("ktuberling-data", "klettres-data", "gcin-voice", *HELD_PACKAGES)
 HELD_LANGUAGES = ("de", "el", "en", "en_GB", "es", "fi", "ga", "gl", "he", "it", "ru", "sl", "sr", "wa")
-SOUNDS = (".ogg", ".opus", ".wav", ".raw", ".g722", ".gsm")
+SOUNDS = (".ogg", ".opus", ".wav", ".g722", ".gsm")
 BARE = {".g722": "g722", ".gsm": "gsm"}  # streams without a header, and FFmpeg's names for them
 
 
@@ -104,8 +104,6 @@ def decode(content: bytes, ending: str) -> np.ndarray:
             rate = reader.streams.audio[0].rate
             frames = [frame.to_ndarray().astype(np.float32) for frame in reader.decode(audio=0)]
         sound = np.concatenate(frames, axis=1).mean(axis=0) / 32_768
-    elif ending == ".raw":
-        sound, rate = np.frombuffer(content, np.int16).astype(np.float32) / 32_768, RATE
     else:
         sound, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
         sound = sound.mean(axis=1)
