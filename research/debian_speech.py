@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import librosa
 import numpy as np
 import pandas as pd
 import soundfile
-import soxr
 
 from dfa_utils.support import wav_bytes, write_atomically
 
@@ -107,7 +107,7 @@ def decode(content: bytes, ending: str) -> np.ndarray:
     else:
         sound, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
         sound = sound.mean(axis=1)
-    return soxr.resample(sound, rate, RATE).clip(-1, 1)
+    return librosa.resample(sound, orig_sr=rate, target_sr=RATE).clip(-1, 1)
 
 
 def _hash(name: str) -> str:

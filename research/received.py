@@ -8,13 +8,14 @@ import io
 from fractions import Fraction
 
 import av
+import librosa
 import numpy as np
 import soundfile
-import soxr
 from scipy.signal import istft, lfilter, stft
 
 RATE = 16_000  # Hz
 LOW_RATES = (8_000, 11_025, 12_000, 16_000, 22_050)  # Hz, of telephones, old web pages and older synthesisers
+QUALITIES = ("qq", "lq", "mq", "hq", "vhq")  # of soxr's resamplers
 OPUS_RANGE = 6_000, 256_000  # bit/s; libsndfile's compression level 1 and 0
 MP3_LEVELS = {32: 0.9, 48: 0.85, 64: 0.8, 96: 0.65, 128: 0.5}  # kbit/s at 44.1 kHz: libsndfile's compression level
 MP3_DELAY, AAC_DELAY = 1_105, 1_024  # samples that a decoder puts before the sound where no header tells them
@@ -79,7 +80,7 @@ def resample(clip: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """Down to one of LOW_RATES and back, each way by a resampler of a drawn quality."""
     low = int(draw.choice(LOW_RATES))
     for old, new in ((RATE, low), (low, RATE)):
-        clip = soxr.resample(clip, old, new, quality=str(draw.choice(("QQ", "LQ", "MQ", "HQ", "VHQ"))))
+        clip = librosa.resample(clip, orig_sr=old, target_sr=new, res_type=f"soxr_{draw.choice(QUALITIES)}")
     return clip
 
 
@@ -102,7 +103,7 @@ def encode(clip: np.ndarray, draw: np.random.Generator, codec: str = "", kbit: f
     codec = codec or str(draw.choice(ENCODERS, p=(0.3, 0.35, 0.1, 0.15, 0.1)))
     scale = peak(clip) / draw.uniform(0.3, 0.95)
     rate = 44_100 if codec in ("mp3", "aac") and wide else RATE
-    sound = soxr.resample(clip / scale, RATE, rate).astype(np.float32)
+    sound = librosa.resample(clip / np.float32(scale), orig_sr=RATE, target_sr=rate)
     if codec == "mp3":
         level = MP3_LEVELS[int(kbit or draw.choice(list(MP3_LEVELS)))] if wide else draw.uniform(0.3, 0.9)
         coded = _by_libsndfile(sound, rate, "MP3", "MPEG_LAYER_III", level, bitrate_mode="CONSTANT")
@@ -117,7 +118,7 @@ def encode(clip: np.ndarray, draw: np.random.Generator, codec: str = "", kbit: f
         sound = _by_ffmpeg(sound, rate, "aac", "adts", kbit or float(draw.choice((32, 48, 64, 96))))[AAC_DELAY:]
     else:
         sound = _by_ffmpeg(sound, rate, "g722", "g722", 64)
-    return fit(soxr.resample(sound, rate, RATE), len(clip)) * np.float32(scale)
+    return fit(librosa.resample(sound, orig_sr=rate, target_sr=RATE), len(clip)) * np.float32(scale)
 
 
 def _by_libsndfile(sound: np.ndarray, rate: int, container: str, subtype: str, level: float, **style) -> np.ndarray:
