@@ -73,7 +73,8 @@ def train_all(options: argparse.Namespace, costs: pd.DataFrame, out: Path) -> pd
     """`costs` with a row for each of the models and seeds; the scores are written after each training."""
     manifest = scan(options.data)
     judged = manifest[manifest.split != "training"]
-    heard = judged.system.isin(manifest.system[manifest.split == "training"]) & (judged.label == 1)
+    known = set(manifest.system[manifest.split == "training"]) - {""}
+    heard = judged.system.isin(known) & (judged.label == 1)
     clips = judged.assign(path=names_of(judged, Path(options.data)), heard=heard)[CLIP].reset_index(drop=True)
     scores = _read(out / "model_scores.csv.gz", clips)
     for seed, name in product(options.seeds, options.models):

@@ -146,7 +146,7 @@ def test_the_card_is_rebuilt_from_the_tables(released):
     assert text.endswith("end\n")
     assert "what was there" not in text
     assert (released / "kinds.png").stat().st_size > 10_000
-    assert "| page0 | 6 | 6 |  |  |" in text  # of training
+    assert "| page0 | 3 | 3 |  |  |" in text  # of training
     for words in ("testing", "telephone 8", "gain -20", "t1", "opus 24", "received", "this", "this - same"):
         assert f"| {words} |" in text
     assert "| asterisk-core-sounds-en-g722 at 12,000 Hz |" in text
