@@ -96,14 +96,15 @@ def _tables(summary: evaluation.Summary, scores: pd.DataFrame, threshold: float)
 def _in_words(part: pd.DataFrame, row: pd.Series, threshold: float, detector: str, data: str) -> str:
     clusters = evaluation.clusters_of(part)
     drawn_by = " and ".join(name for name in clusters if clusters[name].any()) or "clip"
+    interval = display.interval(pd.Series(row.eer_low), pd.Series(row.eer_high))[0]  # or "unknown"
     return (
         f"The detector (fingerprint {detector}) was evaluated on the {row.name} split of the data set with fingerprint "
         f"{data}: {row.n_real:.0f} real clips ({_named(part, 0, 'speaker')}) and {row.n_fake:.0f} fake clips "
         f"({_named(part, 1, 'system')}). At the threshold {threshold:.3f}, fixed on validation, the half total error "
         f"rate was {row.hter:.1%} (accuracy {row.accuracy:.1%}, F1 {row.f1:.1%}). The equal error rate was "
-        f"{row.eer:.1%} (95 % interval [{row.eer_low:.1%}, {row.eer_high:.1%}]: the wider of a bootstrap by {drawn_by} "
-        f"and Wilson's interval), minDCF {row.min_dcf:.3f}, actDCF {row.act_dcf:.3f} (costs of ASVspoof 5) and Cllr "
-        f"{row.cllr:.3f} bits (minCllr {row.min_cllr:.3f})."
+        f"{row.eer:.1%} (95 % interval {interval}: the wider of a bootstrap by {drawn_by} and Wilson's interval), "
+        f"minDCF {row.min_dcf:.3f}, actDCF {row.act_dcf:.3f} (costs of ASVspoof 5) and Cllr {row.cllr:.3f} bits "
+        f"(minCllr {row.min_cllr:.3f})."
     )
 
 

@@ -197,6 +197,11 @@ def test_the_paragraph_says_what_was_tested_and_how_sure_it_is(scores):
         for word in ("abc", "def", "50 real clips (speakers not named)", "1 system)", "0.500", "bootstrap by clip")
     )
     assert f"{row.eer:.1%} (95 % interval [{row.eer_low:.1%}, {row.eer_high:.1%}]" in text
+    testing = named[named.split == "testing"]
+    one_real = pd.concat([testing[testing.label == 1], testing[testing.label == 0].head(1)])
+    text = paragraph(one_real, 0.5, "abc", "def")
+    assert "(95 % interval unknown: " in text
+    assert "nan" not in text
 
 
 @pytest.mark.parametrize(("clips", "bound"), [(6, 0.390), (40, 0.0876), (400, 0.0095)])
