@@ -31,7 +31,7 @@ from dfa_utils.config import Config
 from dfa_utils.dataset import scan
 from dfa_utils.features import LogMel, standardise
 from dfa_utils.models import SpectrogramDetector, build_model
-from dfa_utils.support import progress_bar, write_atomically
+from dfa_utils.support import atomic_file, progress_bar, write_atomically
 from research.copies import copy_of
 from research.received import received
 from research.recipes import RELEASE
@@ -224,10 +224,8 @@ def settle_batch_norm(detector: SpectrogramDetector, batches: Batches) -> None:
 
 def save_state(path: Path, parts: tuple, history: list[dict]) -> None:
     """Write what training continues from, in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save({"parts": [each.state_dict() for each in parts], "history": history}, part)
-    part.replace(path)
+    with atomic_file(path) as file:
+        torch.save({"parts": [each.state_dict() for each in parts], "history": history}, file)
 
 
 def bf16_is_faster(detector: SpectrogramDetector, config: Config) -> bool:
