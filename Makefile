@@ -13,7 +13,7 @@ export DFA_WIDGETS := off
 export DFA_CACHE := $(CURDIR)/build/cache
 unexport DFA_DATA
 
-.PHONY: run test test-web test-research app notebooks report site docs benchmarks lock clean
+.PHONY: run test test-web test-research app notebooks report site docs benchmarks repo lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.txt pyproject.toml
@@ -85,6 +85,13 @@ docs: $(READY)
 benchmarks: $(READY)
 	for name in decode features epoch scoring arithmetic growth memory kills fuzz resources without_torch interval_coverage toy_story table; do \
 		$(BIN)/python research/benchmarks/$$name.py || exit; done
+
+# Say where the project is on GitHub, in all badges and first cells: make repo NAME=owner/name
+repo:
+	@test -n "$(NAME)" || { echo "make repo NAME=owner/name"; exit 1; }
+	old=$$(sed -n 's|.*"REPO = \\"\([^\]*\)\\".*|\1|p' notebooks/01_explore.ipynb) && \
+		grep --files-with-matches --recursive --fixed-strings "$$old" notebooks docs README.md CITATION.cff mkdocs.yml | \
+		xargs sed -i "s|$$old|$(NAME)|g"
 
 # Update requirements.txt from pyproject.toml: exact versions with hashes for every system; versions that still fit stay.
 lock:

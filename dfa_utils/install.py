@@ -1,11 +1,11 @@
-"""Install the checkout that holds this file into the running Python; the notebooks' first cell calls it as a script.
+"""Install the package into this Python and leave its torch alone; the notebooks' first cell calls this as a script.
 
-It needs only the standard library and pip. With `--colab`, Colab's torch, torchaudio and torchcodec stay as they are,
-because they fit together: the package is installed without its dependencies, and then those of pyproject.toml that are
-missing or too old.
+It needs only the standard library and pip. torch, torchaudio and torchcodec must fit together: those that are installed
+stay as they are where they do. The package is installed without its dependencies, and then those of pyproject.toml that
+are missing or too old.
 """
 
-import importlib.util
+import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -19,24 +19,25 @@ except ModuleNotFoundError:  # Python 3.10
     from pip._vendor import tomli as tomllib
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-TRIO = {"torch": "2.11.0", "torchaudio": "2.11.0", "torchcodec": "0.11.*"}  # the last releases that fit together
+TRIO = {"torch": "2.{}.*", "torchaudio": "2.{}.*", "torchcodec": "0.{}.*"}  # releases of one number fit together
+LAST = "11"  # torchaudio has no later one
 
 
-def commands(colab: bool) -> list[list[str]]:
-    """The pip commands to run, as argument lists."""
+def commands() -> list[list[str]]:
+    """The pip commands to run, as argument lists; none if nothing is missing."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-    if not colab:
-        trio = [] if importlib.util.find_spec("torch") else [f"{name}=={number}" for name, number in TRIO.items()]
-        return [[*pip, str(CHECKOUT), *trio]]
-    package = [*pip, "--no-deps", str(CHECKOUT)]
-    kept = [f"{name}=={number}" for name in TRIO if (number := _installed(name))]  # so that pip does not replace them
-    return [package, [*pip, *missing, *kept]] if (missing := _missing()) else [package]
-
-
-def _missing() -> list[str]:
-    """The dependencies that are missing or too old."""
+    package = [] if _installed("dfa-utils") else [[*pip, "--no-deps", str(CHECKOUT)]]
     listed = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    return [line for line in listed if Requirement(line).name not in TRIO and not _is_met(Requirement(line))]
+    wanted = [*(line for line in listed if Requirement(line).name not in TRIO), *_trio()]
+    missing = [line for line in wanted if not _is_met(Requirement(line))]
+    return [*package, [*pip, *dict.fromkeys([*missing, *_trio()])]] if missing else package
+
+
+def _trio() -> list[str]:
+    """Requirements for torch, torchaudio and torchcodec that fit together; of what is installed, what fits stays."""
+    found = re.match(r"2\.(9|10|11)\.", _installed("torch") or "")
+    wanted = {name: f"{name}=={number.format(found[1] if found else LAST)}" for name, number in TRIO.items()}
+    return [f"{name}=={_installed(name)}" if _is_met(Requirement(line)) else line for name, line in wanted.items()]
 
 
 def _is_met(requirement: Requirement) -> bool:
@@ -52,5 +53,5 @@ def _installed(name: str) -> str | None:
 
 
 if __name__ == "__main__":
-    for command in commands(colab="--colab" in sys.argv):
+    for command in commands():
         subprocess.run(command, check=True)

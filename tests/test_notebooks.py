@@ -129,7 +129,7 @@ def test_the_page_shows_every_line_itself():
 
 def test_the_first_cell_is_the_same_everywhere_and_short():
     assert {first_cell(path) for path in PATHS} == {first_cell()}
-    assert len(first_cell().splitlines()) <= 18
+    assert len(first_cell().splitlines()) <= 20
 
 
 def test_all_badges_name_one_repository_and_their_own_notebook():
@@ -149,11 +149,9 @@ def test_links_lead_to_notebooks():
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """A stubbed google.colab with an empty Drive, and a notebook whose badge names a repository."""
-    badge = f"https://colab.research.google.com/github/someone/something/blob/main/notebooks/{PAGE}.ipynb"
+    """A stubbed google.colab with an empty Drive."""
     drive = SimpleNamespace(mount=lambda path: (tmp_path / "drive" / "MyDrive").mkdir(parents=True, exist_ok=True))
-    message = SimpleNamespace(blocking_request=lambda name, timeout_sec: {"ipynb": {"cells": [{"source": [badge]}]}})
-    module = SimpleNamespace(drive=drive, _message=message)
+    module = SimpleNamespace(drive=drive)
     monkeypatch.setitem(sys.modules, "google", SimpleNamespace(colab=module))
     monkeypatch.setitem(sys.modules, "google.colab", module)
     monkeypatch.setattr(colab, "DRIVE", tmp_path / "drive")
@@ -167,63 +165,69 @@ def machine(monkeypatch, tmp_path):
     return tmp_path
 
 
-def run_first_cell(monkeypatch, installed, use="toy"):
+def run_first_cell(monkeypatch, use="toy", repo="someone/something", found=True):
     """Run the cell, with the package found or not; what it would have run as subprocesses, and the data root."""
-    text, commands = re.sub(r'^DATA = "toy"', f"DATA = {use!r}", first_cell(), flags=re.MULTILINE), []
+    text, commands = first_cell().replace("OWNER/deepfake-audio", repo), []
+    text = re.sub(r'^DATA = "toy"', f"DATA = {use!r}", text, flags=re.MULTILINE)
 
     def run(command, check):
         assert check
         commands.append([str(part) for part in command])
 
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if found else None)
     monkeypatch.setattr("subprocess.run", run)
     space = {}
     exec(text, space)
     return commands, space["ROOT"]
 
 
-def test_first_cell_uses_the_installed_package(monkeypatch, machine):
-    commands, root = run_first_cell(monkeypatch, installed=True)
-    assert commands == []
-    assert root.name == "lesson"
-
-
-def test_first_cell_installs_the_checkout_it_stands_in(monkeypatch):
-    monkeypatch.chdir(ROOT / "notebooks")
-    commands, root = run_first_cell(monkeypatch, installed=False)
-    assert commands == [[sys.executable, str(ROOT / "dfa_utils" / "install.py")]]
-    assert root == Path(os.environ["DFA_DATA"])
-
-
-def test_in_colab_the_first_cell_clones_what_its_badge_names(monkeypatch, machine):
-    commands, _ = run_first_cell(monkeypatch, installed=False)
-    clone, install = commands
+def test_in_colab_the_first_cell_clones_and_installs_and_says_how_long_it_takes(monkeypatch, capsys, machine):
+    (clone, setup), root = run_first_cell(monkeypatch)
     assert clone == ["git", "clone", "--depth=1", "https://github.com/someone/something", "deepfake-audio"]
-    assert install == [sys.executable, "deepfake-audio/dfa_utils/install.py", "--colab"]
+    assert setup == [sys.executable, "deepfake-audio/dfa_utils/install.py"]
+    assert capsys.readouterr().out == "Installing, about a minute\n"
+    assert root.name == "lesson"
+    (machine / "content" / "deepfake-audio" / "dfa_utils").mkdir(parents=True)
+    assert run_first_cell(monkeypatch)[0] == [setup]  # after a restart
 
 
 def test_first_cell_asks_for_the_address_while_there_is_none(monkeypatch, machine):
-    page = {"ipynb": cells(PATHS[0])}  # as committed: its badge names no owner yet
-    monkeypatch.setattr(sys.modules["google.colab"]._message, "blocking_request", lambda name, timeout_sec: page)
-    with pytest.raises(AssertionError, match="link of the badge"):
-        run_first_cell(monkeypatch, installed=False)
+    with pytest.raises(ValueError, match="REPO names no owner yet"):
+        run_first_cell(monkeypatch, repo="OWNER/deepfake-audio")
+
+
+def test_elsewhere_the_first_cell_changes_nothing_unless_it_is_told_to(monkeypatch):
+    monkeypatch.chdir(ROOT / "notebooks")
+    commands, root = run_first_cell(monkeypatch)
+    assert commands == []
+    assert root == Path(os.environ["DFA_DATA"])
+    with pytest.raises(ImportError, match=r"choose the kernel of \.venv.*or set INSTALL = True"):
+        run_first_cell(monkeypatch, found=False)
+
+
+def test_on_kaggle_the_first_cell_installs_the_checkout_it_stands_in(monkeypatch):
+    is_dir = Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", lambda path: str(path) == "/kaggle" or is_dir(path))
+    monkeypatch.chdir(ROOT / "notebooks")
+    assert run_first_cell(monkeypatch)[0] == [[sys.executable, str(ROOT / "dfa_utils" / "install.py")]]
 
 
 IN_COLAB = """
-import importlib.machinery, importlib.util, sys
+import importlib.machinery, importlib.util, subprocess, sys
 for name in sys.argv[1:]:
     sys.modules[name] = None
 for name in ("google", "google.colab"):
     sys.modules[name] = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, None))
+subprocess.run = lambda command, check: None
 exec(sys.stdin.read())
 assert ROOT.is_dir() and callable(colab.player)
 """
 
 
 def test_the_first_cell_runs_in_colab_without_what_colab_lacks():
-    blocked = ["torchcodec", "pyroomacoustics", "hibari", "timm", "transformers"]
+    blocked = ["torchcodec", "pyroomacoustics", "hibari", "timm", "transformers", "distillmos"]
     command = [sys.executable, "-c", IN_COLAB, *blocked]
-    done = subprocess.run(command, input=first_cell(), capture_output=True, text=True)
+    done = subprocess.run(command, input=first_cell(), capture_output=True, text=True, cwd=ROOT / "notebooks")
     assert done.returncode == 0, done.stderr
 
 
@@ -238,49 +242,58 @@ def installed(monkeypatch, **versions):
     monkeypatch.setattr(install, "version", version)
 
 
-def test_in_colab_what_is_missing_is_installed_and_torch_is_never_touched(monkeypatch):
-    enough = {name.replace("-", "_"): "999" for name in ALL} | {"torch": "2.8.0+cu126", "torchaudio": "2.8.0+cu126"}
-    installed(monkeypatch, **enough)
-    assert [command[-2:] for command in install.commands(colab=True)] == [["--no-deps", str(ROOT)]]
-    del enough["anywidget"], enough["torchcodec"]
-    installed(monkeypatch, **enough | {"librosa": "0.9.0"})
-    _, rest = install.commands(colab=True)
-    assert rest[4:] == ["--quiet", "anywidget>=0.9", "librosa>=0.10.2", "torch==2.8.0+cu126", "torchaudio==2.8.0+cu126"]
+ENOUGH = {name.replace("-", "_"): "999" for name in ALL if name not in install.TRIO}
+COLAB = ENOUGH | {"torch": "2.9.0+cu126", "torchaudio": "2.9.0+cu126"}
 
 
-def test_in_colab_every_dependency_is_looked_for(monkeypatch):
+def test_what_is_missing_is_installed_and_a_torch_that_fits_stays(monkeypatch):
+    installed(monkeypatch, **COLAB, torchcodec="0.9.1")
+    assert [command[-2:] for command in install.commands()] == [["--no-deps", str(ROOT)]]
+    installed(monkeypatch, **COLAB, torchcodec="0.9.1", dfa_utils="0.1.0")
+    assert install.commands() == []
+    installed(monkeypatch, **{name: COLAB[name] for name in COLAB if name != "anywidget"} | {"librosa": "0.9.0"})
+    _, rest = install.commands()
+    pins = ["torchcodec==0.9.*", "torch==2.9.0+cu126", "torchaudio==2.9.0+cu126"]
+    assert rest[4:] == ["--quiet", "anywidget>=0.9", "librosa>=0.10.2", *pins]
+
+
+def test_a_missing_torchaudio_is_installed_to_fit(monkeypatch):
+    installed(monkeypatch, **ENOUGH, torch="2.10.1")
+    assert install.commands()[1][5:] == ["torchaudio==2.10.*", "torchcodec==0.10.*", "torch==2.10.1"]
+
+
+@pytest.mark.parametrize("torch", [{}, {"torch": "2.13.0"}, {"torch": "2.8.0"}])
+def test_a_torch_without_a_torchaudio_that_fits_is_replaced_by_the_last_that_has_one(monkeypatch, torch):
+    installed(monkeypatch, **ENOUGH, **torch)
+    assert install.commands()[1][5:] == ["torch==2.11.*", "torchaudio==2.11.*", "torchcodec==0.11.*"]
+
+
+def test_every_dependency_is_looked_for(monkeypatch):
     installed(monkeypatch)
-    _, rest = install.commands(colab=True)
-    assert [Requirement(line).name for line in rest[5:]] == [name for name in ALL if name not in install.TRIO]
-
-
-def test_elsewhere_a_torch_that_is_there_stays_and_else_a_matching_trio_is_installed(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    assert install.commands(colab=False) == [[sys.executable, "-m", "pip", "install", "--quiet", str(ROOT)]]
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert install.commands(colab=False)[0][-3:] == ["torch==2.11.0", "torchaudio==2.11.0", "torchcodec==0.11.*"]
+    _, rest = install.commands()
+    assert {Requirement(line).name for line in rest[5:]} == {*ALL}
 
 
 def test_an_empty_environment_variable_is_none(monkeypatch, machine):
     monkeypatch.setenv("DFA_DATA", "")
-    assert run_first_cell(monkeypatch, installed=True)[1].name == "lesson"
+    assert run_first_cell(monkeypatch)[1].name == "lesson"
 
 
 def test_data_root_from_the_environment_or_a_path(monkeypatch, machine):
-    assert run_first_cell(monkeypatch, installed=True, use=str(machine))[1] == machine
+    assert run_first_cell(monkeypatch, use=str(machine))[1] == machine
     with pytest.raises(DataError, match="nowhere does not exist"):
-        run_first_cell(monkeypatch, installed=True, use=str(machine / "nowhere"))
+        run_first_cell(monkeypatch, use=str(machine / "nowhere"))
     monkeypatch.setenv("DFA_DATA", str(machine))
-    assert run_first_cell(monkeypatch, installed=True, use="drive")[1] == machine
+    assert run_first_cell(monkeypatch, use="drive")[1] == machine
     monkeypatch.setenv("DFA_DATA", str(machine / "nowhere"))
     with pytest.raises(DataError, match=r"nowhere does not exist; set DATA or DFA_DATA"):
-        run_first_cell(monkeypatch, installed=True)
+        run_first_cell(monkeypatch)
 
 
 def test_a_path_on_the_drive_is_mounted(monkeypatch, machine):
     mine = machine / "drive" / "MyDrive"
     assert not mine.exists()
-    assert run_first_cell(monkeypatch, installed=True, use=str(mine))[1] == mine
+    assert run_first_cell(monkeypatch, use=str(mine))[1] == mine
     assert mine.is_dir()
 
 
@@ -317,7 +330,7 @@ def pack(path, *names, content=b"samples"):
 
 def take_from_drive(monkeypatch):
     """The data root of the first cell with DATA = "drive"."""
-    return run_first_cell(monkeypatch, installed=True, use="drive")[1]
+    return run_first_cell(monkeypatch, use="drive")[1]
 
 
 @pytest.mark.parametrize(
