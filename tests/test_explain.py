@@ -1,19 +1,17 @@
-"""Maps against theory, against networks whose reasons are known by construction, and the checks against cheats."""
+"""Maps against theory, and against networks whose reasons are known by construction."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from scipy import signal
-from scipy.stats import ConstantInputWarning
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from dfa_utils import explain, models
 from dfa_utils.config import Config
-from dfa_utils.features import LogMel, standardise
+from dfa_utils.features import standardise
 from dfa_utils.inference import Detector
 from dfa_utils.models import build_model
 
@@ -45,19 +43,6 @@ class Averager(nn.Module):
         return self.head(self.conv(spectrogram).mean(dim=(2, 3), keepdim=True)).flatten(1)
 
 
-class Fixed(nn.Module):
-    """A convolution whose weights never differ: its map shows the clip and nothing else."""
-
-    def __init__(self, config):
-        super().__init__()
-        self.conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
-        self.conv.weight.data.fill_(1 / 9)
-
-    def forward(self, spectrogram):
-        score = self.conv(spectrogram).square().mean(dim=(2, 3))
-        return torch.cat([-score, score], dim=1)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """Several would wait for each other longer than they work on networks as small as these."""
@@ -69,7 +54,7 @@ def one_thread():
 
 @pytest.fixture(autouse=True)
 def back_ends(monkeypatch):
-    for name, back_end in (("adder", Adder), ("averager", Averager), ("fixed", Fixed)):
+    for name, back_end in (("adder", Adder), ("averager", Averager)):
         monkeypatch.setitem(models.BACK_ENDS, name, back_end)
 
 
@@ -109,17 +94,9 @@ def seen(model):
     return standardise(model.front_end(WAVES))[:, 0]
 
 
-def test_the_band_that_tells_is_the_one_found(trained):
-    falls = explain.occlusion_by_band(trained, WAVES[LABELS == 1]).mean(dim=0)
-    edges = explain.band_edges(SMALL)
-    inside = (edges[1:] > BAND[0]) & (edges[:-1] < BAND[1])
-    assert inside[int(falls.argmax())]
-    assert falls[inside].sum() > falls[~inside].abs().sum()
-
-
 def test_grad_cam_points_into_the_band_that_tells(trained):
     rows = explain.grad_cam(trained, WAVES)[LABELS == 1].mean(dim=(0, 2))  # [n_mels]
-    low, high = np.searchsorted(explain.band_edges(SMALL, SMALL.n_mels), BAND)
+    low, high = np.searchsorted(trained.front_end.hertz, BAND)
     assert low <= int(rows.argmax()) <= high
     assert rows[low:high].mean() > 2 * torch.cat([rows[:low], rows[high:]]).mean()
 
@@ -133,30 +110,6 @@ def test_grad_cam_of_a_network_that_averages_is_its_class_activation_map():
         score = model(WAVES).diff(dim=1)[:, 0] - back_end.head.bias.diff()
     assert torch.allclose(maps, expected, atol=1e-6)
     assert torch.allclose(maps.sum(dim=(1, 2)), score, atol=1e-4)  # the map accounts for the whole of the score
-
-
-def test_a_bands_part_in_a_sum_is_what_it_adds():
-    model = build_model("adder", replace(SMALL, n_mels=42))  # 8 bands of 5 or 6 rows
-    model.back_end.weight.data[:5] = 0
-    falls = explain.occlusion_by_band(model, WAVES)
-    parts = (seen(model) * model.back_end.weight).sum(dim=2).detach()  # [B, n_mels]
-    starts = [42 * k // 8 for k in range(9)]
-    expected = torch.stack([parts[:, a:b].sum(dim=1) for a, b in pairwise(starts)], dim=1)
-    assert torch.allclose(falls, expected, atol=1e-3)
-    assert falls[:, 0].abs().max() == 0  # a band without weights has no part
-    assert falls[:, 1:].abs().min() > 0
-
-
-@pytest.mark.parametrize("scale", ["mel", "linear"])
-def test_bands_end_where_the_filters_of_the_front_end_hand_over(scale):
-    config = Config(frequency_scale=scale, n_mels=42, n_fft=2**15)  # a bin each half hertz
-    bank = LogMel(config).mel.mel_scale.fb.numpy()  # [bins, n_mels]
-    loudest = (bank / bank.max(axis=0)).argmax(axis=1)  # the filter that weighs each bin most
-    inside = np.flatnonzero(bank.any(axis=1))
-    band = np.searchsorted([42 * k // 8 for k in range(1, 8)], loudest[inside], side="right")
-    turns = inside[1:][np.diff(band) > 0]
-    hertz = np.array([inside[0], *turns, inside[-1]]) * RATE / config.n_fft
-    assert explain.band_edges(config) == pytest.approx(hertz, abs=1.5)
 
 
 def test_maps_do_not_depend_on_gain_batch_or_frozen_weights(trained):
@@ -180,55 +133,6 @@ def test_the_maps_that_are_weighed_are_the_last(trained):
     assert torch.allclose(explain.grad_cam(trained, WAVES), expected.squeeze(1), atol=1e-5)
 
 
-def test_random_weights_destroy_the_maps(trained):
-    correlations = [explain.randomisation_check(trained, WAVES, seed) for seed in range(4)]
-    assert abs(np.mean(correlations)) < 0.5
-    assert len(set(correlations)) == 4
-    assert explain.randomisation_check(trained, WAVES, 0) == correlations[0]
-
-
-def test_a_map_that_the_weights_do_not_shape_is_found_out():
-    assert explain.randomisation_check(build_model("fixed", SMALL), WAVES) > 0.99
-
-
-def test_the_random_model_is_not_the_one_that_training_began_with():
-    assert explain.randomisation_check(build_model(config=SMALL), WAVES, seed=SMALL.seed) < 0.9
-
-
-def test_a_map_without_contrast_correlates_with_nothing():
-    constant = build_model("fixed", SMALL)
-    constant.back_end.conv.weight.data.zero_()
-    with pytest.warns(ConstantInputWarning):
-        assert explain.randomisation_check(constant, WAVES) == 0
-
-
-def test_no_order_deletes_a_sum_faster_than_its_own_parts():
-    model = build_model("adder", SMALL)
-    planted = (seen(model) * model.back_end.weight).detach()
-    best = explain.deletion_curve(model, WAVES, planted)
-    assert best[0] == pytest.approx(model(WAVES).softmax(dim=1).amax(dim=1).mean().item(), abs=1e-5)
-    assert best[-1] == pytest.approx(0.5)  # nothing is left: the sum is 0
-    halves = explain.deletion_curve(model, WAVES, planted, steps=2)
-    assert halves == pytest.approx(best[[0, 5, 10]])
-    generator = torch.Generator().manual_seed(0)
-    others = [explain.moved(planted), -planted, torch.rand(planted.shape, generator=generator)]
-    for other in others:
-        assert (best <= explain.deletion_curve(model, WAVES, other) + 1e-6).all()
-    gap = explain.deletion_curve(model, WAVES, explain.moved(planted)) - best
-    area = (gap[1:] + gap[:-1]).sum() / 20
-    assert explain.faithfulness(model, WAVES, planted) == pytest.approx(area)
-    assert area > 0.1
-    assert explain.faithfulness(model, WAVES, -planted) < -0.1
-
-
-def test_a_moved_map_has_the_same_values_elsewhere():
-    maps = torch.arange(60.0).view(2, 5, 6)
-    elsewhere = explain.moved(maps, seed=3)
-    assert torch.equal(elsewhere.flatten(1).sort(dim=1).values, maps.flatten(1))
-    assert not torch.equal(elsewhere, maps)
-    assert torch.equal(elsewhere, explain.moved(maps, seed=3))
-
-
 def test_the_model_stays_as_it_was():
     model = build_model(config=replace(SMALL, dropout=0.5)).train()
     model.back_end.stem.eval()
@@ -240,28 +144,17 @@ def test_the_model_stays_as_it_was():
         return flags, modes, [value.clone() for value in model.state_dict().values()]
 
     (flags, modes, values), maps = state(), explain.grad_cam(model, WAVES)
-    explain.occlusion_by_band(model, WAVES)
-    explain.randomisation_check(model, WAVES)
-    explain.deletion_curve(model, WAVES, maps)
-    with pytest.raises(ValueError, match="do not fit"):
-        explain.deletion_curve(model, WAVES, maps[:, 1:])
     assert state()[:2] == (flags, modes)
     assert all(torch.equal(*pair) for pair in zip(state()[2], values, strict=True))
     assert not maps.requires_grad
     assert torch.equal(explain.grad_cam(model, WAVES), maps)  # no dropout, no statistics of the batch
 
 
-def test_what_cannot_be_explained_is_refused(trained):
+def test_a_network_without_maps_is_refused():
     with pytest.raises(ValueError, match="Adder has no Conv2d"):
         explain.grad_cam(build_model("adder", SMALL), WAVES)
-    for bands in (0, 41):
-        with pytest.raises(ValueError, match="bands must be 1 to 40"):
-            explain.occlusion_by_band(trained, WAVES, bands)
-    with pytest.raises(ValueError, match="steps"):
-        explain.deletion_curve(trained, WAVES, explain.grad_cam(trained, WAVES), steps=0)
 
 
 def test_the_released_detector_is_explained():
     model, wave = Detector.load().model, torch.nn.functional.pad(WAVES[:1], (0, 3 * RATE // 2))
     assert torch.isfinite(explain.grad_cam(model, wave)).all()
-    assert explain.occlusion_by_band(model, wave).shape == (1, 8)

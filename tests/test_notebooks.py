@@ -167,8 +167,9 @@ def machine(monkeypatch, tmp_path):
 
 def run_first_cell(monkeypatch, use="toy", repo="someone/something", found=True):
     """Run the cell, with the package found or not; what it would have run as subprocesses, and the data root."""
-    text, commands = first_cell().replace("OWNER/deepfake-audio", repo), []
-    text = re.sub(r'^DATA = "toy"', f"DATA = {use!r}", text, flags=re.MULTILINE)
+    text, commands = first_cell(), []
+    for name, value in (("REPO", repo), ("DATA", use)):
+        text = re.sub(rf'^{name} = "[^"]*"', f"{name} = {value!r}", text, flags=re.MULTILINE)
 
     def run(command, check):
         assert check
