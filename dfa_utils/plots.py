@@ -15,7 +15,7 @@ from dfa_utils import metrics
 
 COLOURS = ("#0072B2", "#D55E00")  # real, fake; colour-blind readers can tell them apart
 NAMES = ("real", "fake")
-STYLE = {"figure.dpi": 150, "font.size": 11, "axes.titlesize": 11, "legend.fontsize": 9}
+STYLE = {"figure.dpi": 150, "font.size": 11, "axes.titlesize": 11, "legend.fontsize": 11}
 STYLE |= {"axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3}
 STYLE |= {"axes.spines.top": False, "axes.spines.right": False}
 CHANCE = {"color": "0.6", "linestyle": "--", "linewidth": 1}
@@ -176,7 +176,7 @@ def plot_over_time(prediction, window_seconds: float, ax: Axes | None = None) ->
     for label, part in enumerate((~above, above)):
         ax.plot(middle[part], prediction.scores[part], "o", color=COLOURS[label], label=f"window called {NAMES[label]}")
     ax.axhline(prediction.threshold, label=f"threshold {prediction.threshold:.2f}", **CHANCE)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)  # above the axes, because the curve may be anywhere
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)  # above: the curve may be anywhere
     return _finish(ax, xlabel="time (s)", ylabel="score = P(fake)", xlim=(0, prediction.seconds), ylim=(-0.05, 1.05))
 
 

@@ -8,7 +8,6 @@ voices that are held out for good. All are real. It needs apt-get, dpkg-deb and 
 import argparse
 import hashlib
 import io
-import subprocess
 import sys
 import warnings
 import zipfile
@@ -22,6 +21,7 @@ import pandas as pd
 import soundfile
 
 from dfa_utils.support import wav_bytes, write_atomically
+from dfa_utils.voices import unpack
 
 RATE, SHORTEST = 16_000, 0.25  # Hz; s
 MOST = {"gcin-voice": 400, "asterisk-core-sounds-en-g722": 100, "asterisk-core-sounds-fr-g722": 100}
@@ -48,16 +48,6 @@ def main(arguments=None) -> int:
     write_atomically(folder / "manifest.csv", table.to_csv(index=False).encode())
     print(table.groupby(["split", "source_repo"]).seconds.agg(["count", "mean", "sum"]).round(1).to_string())
     return 0
-
-
-def unpack(package: str, folder: Path) -> None:
-    """Fetch a package of Debian and unpack it into a folder of its name, unless that is there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / package).exists():
-        if not (files := list(folder.glob(f"{package}_*.deb"))):
-            subprocess.run(["apt-get", "download", "--quiet", package], cwd=folder, check=True)
-            files = list(folder.glob(f"{package}_*.deb"))
-        subprocess.run(["dpkg-deb", "--extract", files[0], folder / package], check=True)
 
 
 def recordings(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -31,6 +31,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the first process makes these fol
     os.environ["DFA_DATA"] = f"{MADE.name}/toy"  # what the notebooks run on, whatever the developer works on
     write_few_clips(Path(os.environ["DFA_DATA"]))
 os.environ["DFA_WIDGETS"] = "off"
+os.environ["DFA_VOICES"] = "off"  # tests use no network
 
 
 @pytest.fixture(autouse=True)

@@ -45,13 +45,6 @@ def predict(path):
 
 ask(predict)
 """,
-    """
-import numpy as np
-from dfa_utils.colab import listening_test
-
-noise = np.random.default_rng(0).normal(0, 0.1, (2, 8_000))
-listening_test(noise, labels=[0, 1], verdicts=["fake", "real"], sample_rate=16_000)
-""",
 ]
 
 
@@ -173,11 +166,6 @@ def asker(cells):
     return cells.nth(1).locator(".jp-OutputArea").first
 
 
-@pytest.fixture
-def listener(cells):
-    return cells.nth(2).locator(".jp-OutputArea").first
-
-
 def choose(asker, path):
     asker.get_by_label("Choose a recording").set_input_files(path)
 
@@ -215,14 +203,3 @@ def test_ask_records_five_seconds(asker):
     asker.get_by_role("button", name="Record 5 seconds").click()
     expect(asker.get_by_role("status")).to_have_text("Recording: speak for 5 seconds ...")
     expect_answer(asker, re.compile(r"^recording\.wav: [45]\.\d s of sound\s*$"))
-
-
-def test_listening_test_holds_the_reader_against_the_detector(listener):
-    expect(listener.locator("audio")).to_have_count(2)
-    expect(listener.locator("audio").first).to_have_js_property("duration", 0.5)
-    assert "detector" not in listener.inner_text()
-    for button in listener.get_by_role("button", name="real", exact=True).all():
-        button.click()
-    listener.get_by_role("button", name="Compare").click()
-    expect(listener.locator("strong")).to_have_text(["1 of 2", "0 of 2"])
-    expect(listener.locator("tbody tr")).to_have_text(["A real real fake", "B fake real real"])

@@ -66,7 +66,7 @@ def test_form(path):
     text = "\n".join(cell["text"] for cell in prose)
     for part in PARTS:
         assert part in text
-    assert text.count("Guess") >= 3
+    assert 1 <= text.count("**Guess**") <= 4
     assert 5 <= text[text.index("**References.**") :].count("](http") <= 12
 
 
@@ -512,7 +512,7 @@ def run_all_cells(path):
 @pytest.mark.parametrize(("name", "clue"), [
     ("01_explore", r"Too few clips to tell.*0 real and 0 fake"),
     ("04_evaluate", r"\*released\* detector.*too few clips for it"),
-    ("05_inference", r"\*released\* detector.*The detector: \d of 3\."),
+    ("05_inference", r"\*released\* detector.*Of \d files \d were judged"),
 ])  # fmt: skip
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_three_testing_clips_are_enough_for_what_does_not_train(monkeypatch, tmp_path, few_clips, name, clue):
