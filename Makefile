@@ -64,13 +64,11 @@ voices: $(READY)
 app: $(READY)
 	$(BIN)/python app.py
 
-# Update the committed outputs: each notebook in a fresh kernel on the toy data, in order, and the README's picture.
+# Update the committed outputs: each notebook in a fresh kernel on the toy data, in order.
 notebooks: export DFA_RUNS := $(CURDIR)/build/runs
 notebooks: $(READY)
-	rm -rf build
+	rm -rf build/runs
 	$(EXECUTE) --to notebook --inplace $(NOTEBOOKS)
-	$(BIN)/jupyter nbconvert --log-level=WARN --to markdown --output-dir build/pictures notebooks/05_inference.ipynb
-	cp "$$(ls build/pictures/05_inference_files/*.png | sort -V | head -1)" data/over_time.png  # its first figure
 
 # Notebook 04 without its code, as one page that needs nothing else: build/report.html. DATA=ROOT for another data set.
 report: export DFA_DATA := $(if $(DATA),$(abspath $(DATA)))

@@ -1,10 +1,9 @@
-"""What MkDocs builds besides docs/: the notebooks, the model card and the figures of the gallery.
+"""What MkDocs builds besides docs/: the notebooks, the model card, and what describes data, research and the page.
 
 The site has the folders of the repository, but docs/ is its root: docs/judge.md becomes judge.html, and notebooks/
 stays notebooks/. So a link that works on GitHub needs one change at most, and no file is copied.
 """
 
-import base64
 import json
 import re
 from pathlib import Path
@@ -17,7 +16,6 @@ from mkdocs.structure.toc import get_toc
 ROOT = Path(__file__).parents[1]
 ADDED = ("notebooks/*.ipynb", "data/*.md", "data/*.png", "dfa_utils/weights/*.md", "C*.md")
 ADDED += ("research/*.md", "research/results/*.png", "web/*.md")
-FIGURE = re.compile(r"<!-- figure (\w+): (.+?) -->\n(.+(?:\n.+)*)")
 BADGE = re.compile(r"<img[^>]*colab-badge[^>]*>")
 TAG = re.compile(r"<[^>]+>")
 HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)<a class="anchor-link"')
@@ -25,7 +23,7 @@ OUTSIDE = re.compile(r"<script[^>]*\ssrc=\"https?:.*?</script>|<script type=\"mo
 
 
 def on_config(config):
-    """Name the notebooks in the navigation, the whole game first."""
+    """Name the notebooks in the navigation, the one-page notebook first."""
     paths = sorted((ROOT / "notebooks").glob("*.ipynb"), key=lambda path: (path.name[0].isdigit(), path.name))
     entry = next(entry for entry in config.nav if "Notebooks" in entry)
     entry["Notebooks"] = [{_short_title(path): f"notebooks/{path.name}"} for path in paths]
@@ -40,14 +38,11 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Make links from docs/ and into it fit the site, and insert the figures of the gallery."""
+    """Make links from docs/ and into it fit the site."""
     depth = page.file.src_uri.count("/")
     if page.file.src_dir == config.docs_dir:
-        markdown = markdown.replace("](" + "../" * (depth + 1), "](" + "../" * depth)
-    else:
-        markdown = re.sub(r"\]\(((?:\.\./)*)docs/", r"](\1", markdown)
-    taken = {}
-    return FIGURE.sub(lambda found: _figure(*found.groups(), taken, config, files), markdown)
+        return markdown.replace("](" + "../" * (depth + 1), "](" + "../" * depth)
+    return re.sub(r"\]\(((?:\.\./)*)docs/", r"](\1", markdown)
 
 
 def on_page_content(html, page, config, files):
@@ -67,30 +62,6 @@ def _link(target: str, source: File, files) -> str:
     if file is None:
         raise PluginError(f"{source.src_uri}: links to {name}, which is not part of the site")
     return file.url_relative_to(source)
-
-
-def _figure(notebook: str, heading: str, caption: str, taken: dict, config, files) -> str:
-    """The next figure below a heading of a notebook, with its caption and a link to where it stands."""
-    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
-    pictures = list(_pictures(cells, heading))
-    number = taken[notebook, heading] = taken.get((notebook, heading), -1) + 1
-    if number >= len(pictures):
-        raise PluginError(f"gallery.md: {notebook} has {len(pictures)} figures below {heading!r}")
-    slug = re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading.encode("ascii", "ignore").decode())).strip().lower()
-    name, place = f"gallery/{notebook}-{slug}-{number + 1}.png", f"notebooks/{notebook}.ipynb#{slug}"
-    files.append(File.generated(config, name, content=base64.b64decode(pictures[number])))
-    words = re.sub(r"[*`]|\s*\n\s*", lambda found: " " if "\n" in found[0] else "", caption)
-    return f"[![{words}]({name})]({place})\n\n{caption} [{_short_title(notebook)}]({place})\n{{ .caption }}\n"
-
-
-def _pictures(cells: list[dict], heading: str):
-    """PNG pictures, as base64, that cells below a heading show."""
-    here = ""
-    for cell in cells:
-        if cell["cell_type"] == "markdown":
-            here = (re.findall(r"^#+ (.+)$", "".join(cell["source"]), re.MULTILINE) or [here])[-1]
-        shown = [output.get("data", {}).get("image/png") for output in cell.get("outputs", [])]
-        yield from (picture for picture in shown if picture and here == heading)
 
 
 def _short_title(notebook: str | Path) -> str:

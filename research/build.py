@@ -6,27 +6,30 @@ scores every split, `testing` under degradations, and people whom it never heard
 
 import argparse
 import sys
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import librosa
 import numpy as np
 import pandas as pd
+import torch
 
 from dfa_utils import metrics
-from dfa_utils.audio import load_audio
+from dfa_utils.audio import AudioError, load_audio
 from dfa_utils.calibrate import apply_calibration, calibrated, uncertain_band
 from dfa_utils.checkpoint import RELEASED, load_checkpoint, save_checkpoint
 from dfa_utils.dataset import fingerprint, scan
 from dfa_utils.evaluation import score_clips
 from dfa_utils.inference import Detector
 from dfa_utils.speech import SpeechCheck
+from dfa_utils.support import progress_bar
 from research.compare import CODINGS, codings_of, judge
-from research.conditions import CLEAN, score_conditions
+from research.conditions import CLEAN, UNDECIDED, degrade
 from research.received import RATE
 from research.tables import RESULTS, names_of, write_table
 
-CONDITIONS = [CLEAN, ("noise", 20), ("noise", 10), ("mp3", 64), ("telephone", 8), ("rerecording", 0.3)]
+CONDITIONS = [CLEAN, ("mp3", 64), ("opus", 24), ("telephone", 8), ("noise", 20), ("noise", 10), ("rerecording", 0.3)]
 CONDITIONS += [("rerecording", 0.6), ("gain", -20), ("gain", 20), ("offset", 0.1), ("silence", 1.0)]
 MISSED, FALSE_POSITIVES = 0.05, 0.01  # share of fakes that may be called real, and of real clips called fake
 WORD = 0.3, 1.5  # s; validation is also judged in pieces of this length, for the weight of a word
@@ -109,22 +112,38 @@ def note_look(path: Path, detector: Detector) -> None:
     write_table(path, looks.drop_duplicates("detector"))
 
 
-def under_conditions(detector: Detector, paths, seed: int) -> pd.DataFrame:
-    """P(fake) of each clip under each of CONDITIONS, one column per condition; `seed` draws the noise and the rooms."""
-    scores = score_conditions(detector, paths, CONDITIONS, seed)  # [conditions, N]
-    columns = [name if (name, level) == CLEAN else f"{name} {level:g}" for name, level in CONDITIONS]
-    return pd.DataFrame(scores.T, columns=columns)
+def under_conditions(detector: Detector, paths, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score and verdict of each clip under each of CONDITIONS: two tables with the columns "NAME LEVEL".
+
+    Random numbers follow from `seed`, the condition and the place in `paths`. A clip that is silent then scores 0.5.
+    """
+    rate, scores, verdicts = detector.model.config.sample_rate, {}, {}
+    for number, (name, level) in enumerate(progress_bar(CONDITIONS, desc="conditions")):
+
+        def recordings(number=number, name=name, level=level) -> Iterator[tuple[str, list[torch.Tensor]]]:
+            for i, path in enumerate(paths):
+                yield (
+                    path,
+                    [degrade(load_audio(path, rate), name, level, rate, np.random.default_rng((seed, number, i)))],
+                )
+
+        answers = [answer for _, answer in detector.predict_recordings(recordings())]
+        column = name if name == CLEAN[0] else f"{name} {level:g}"
+        silent = [isinstance(answer, AudioError) for answer in answers]
+        scores[column] = [UNDECIDED if none else it.score for it, none in zip(answers, silent, strict=True)]
+        verdicts[column] = ["uncertain" if none else it.label for it, none in zip(answers, silent, strict=True)]
+    return pd.DataFrame(scores), pd.DataFrame(verdicts)
 
 
 def score(detector: Detector, manifest: pd.DataFrame, root: Path, folder: Path) -> None:
-    """Write every clip's score, scores.csv.gz, and those of `testing` under CONDITIONS, degraded_testing.csv."""
+    """Write scores.csv.gz, of every clip, and degraded_testing.csv and verdicts_testing.csv, under CONDITIONS."""
     scores = score_clips(detector, manifest)
     scores = scores.assign(file=scores.path, path=names_of(scores, root))
     scores = scores.assign(threshold=detector.threshold, detector=detector.fingerprint)
     write_table(folder / "scores.csv.gz", scores.reindex(columns=SCORES), "%.9f")
     testing = scores[scores.split == "testing"].reset_index(drop=True)
-    degraded = under_conditions(detector, testing.file, seed=0)
-    write_table(folder / "degraded_testing.csv", pd.concat([testing.path, degraded], axis=1), "%.6f")
+    for name, table in zip(("degraded", "verdicts"), under_conditions(detector, testing.file, seed=0), strict=True):
+        write_table(folder / f"{name}_testing.csv", pd.concat([testing.path, table], axis=1), "%.6f")
 
 
 def sources(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +151,7 @@ def sources(manifest: pd.DataFrame) -> pd.DataFrame:
     clips = manifest[manifest.split == "training"].reindex(
         columns=["source_repo", "label", "licence", "underlying_data"]
     )
-    pages = clips.fillna("").groupby("source_repo")
+    pages = clips.fillna({"licence": "", "underlying_data": ""}).groupby("source_repo")
     table = pages.agg(real=("label", lambda x: int((x == 0).sum())), fake=("label", "sum"), size=("label", "size"))
     table = table.join(pages[["licence", "underlying_data"]].first()).sort_values(
         "size", ascending=False, kind="stable"

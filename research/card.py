@@ -16,9 +16,12 @@ from research.compare import CODINGS, detectors_of, difference, summary
 from research.generators import draw, missed_by_kind
 from research.tables import RESULTS, read_table, write_table
 
+README = Path(__file__).parents[1] / "README.md"
 START, END = "<!-- tables: python -m research.card -->", "<!-- end of tables -->"
 HARMLESS = ["gain -20", "gain 20", "offset 0.1", "silence 1"]  # conditions that must not change a score
 LARGEST = 20  # sources that the card lists; sources.csv has all
+FIRST = {"clean": "as they are", "mp3 64": "MP3, 64 kbit/s", "opus 24": "messenger (Opus, 24 kbit/s)"}
+FIRST |= {"telephone 8": "telephone", "noise 20": "noise, 20 dB below the speech"}  # conditions in the README
 LENGTHS = [0, 0.5, 1, 2, np.inf]  # s; bounds of the groups of recordings by length
 
 
@@ -38,7 +41,17 @@ def main(arguments=None) -> int:
     detector = Detector.load(weights / RELEASED.name)
     text = f"{before}{START}\n\n{tables(results, detector, by_kind)}\n{END}{rest.split(END)[1]}"
     write_atomically(card, text.encode())
+    if not folder:
+        write_readme(results)
     return 0
+
+
+def write_readme(results: Path) -> None:
+    """Put its table into the README, between the same two marks."""
+    before, rest = README.read_text(encoding="utf-8").split(START)
+    write_atomically(
+        README, f"{before}{START}\n\n{readme(degradations(results))}\n\n{END}{rest.split(END)[1]}".encode()
+    )
 
 
 def tables(results: Path, detector: Detector, by_kind: pd.DataFrame) -> str:
@@ -50,7 +63,7 @@ def tables(results: Path, detector: Detector, by_kind: pd.DataFrame) -> str:
     parts = {
         "Splits, clean": splits(scores, threshold, band),
         "`validation` as people receive it, by codec": codings(pd.read_csv(results / "coded_validation.csv.gz"), band),
-        "Degradations, on `testing`": degradations(testing.set_index("path"), degraded, threshold, band),
+        "Degradations, on `testing`": degradations(results),
         "Conditions that must not change a score, on `testing`": shifts(degraded),
         "Detectors on pages and systems that training lacks": compared(unheard),
         "Differences on the same clips": differences(unheard),
@@ -116,28 +129,39 @@ def splits(scores: pd.DataFrame, threshold: float, band: tuple[float, float]) ->
     return kept.join(table[["auc", "cllr", "min_cllr"]].astype(float).round(3).map("{:.3f}".format))
 
 
-def degradations(
-    testing: pd.DataFrame, degraded: pd.DataFrame, threshold: float, band: tuple[float, float]
-) -> pd.DataFrame:
-    """One row per condition: EER with its 95 % interval, HTER at the stored threshold, verdicts.
+def degradations(results: Path) -> pd.DataFrame:
+    """One row per condition of `testing`: EER, its 95 % interval, HTER at the stored threshold, verdicts as shipped.
 
-    `uncertain` is the share of clips with that verdict; `false positives` is the share of reals that are called fake,
-    `missed` that of fakes that are called real.
+    `uncertain` is the share of clips with that verdict; `false positives` is the share of real clips that are called
+    fake, `missed` that of fakes that are called real.
     """
-    rows, (below, above) = {}, band
-    for name, values in degraded.items():
-        clips = testing.loc[degraded.index].assign(score=values)
+    scores, threshold = load_scores(results / "scores.csv.gz")
+    tables = (pd.read_csv(results / f"{name}_testing.csv").set_index("path") for name in ("degraded", "verdicts"))
+    (degraded, verdicts), rows = tables, {}
+    for name in degraded:
+        clips = scores.set_index("path").loc[degraded.index].assign(score=degraded[name])
         low, high = eer_interval(clips)
         rows[name] = {
-            "eer": metrics.eer_rate(clips.label, values),
+            "eer": metrics.eer_rate(clips.label, clips.score),
             "low": low,
             "high": high,
-            "hter": metrics.hter(clips.label, values, threshold),
-            "uncertain": values.between(below, above, inclusive="left").mean(),
-            "false positives": (values[clips.label == 0] >= above).mean(),
-            "missed": (values[clips.label == 1] < below).mean(),
+            "hter": metrics.hter(clips.label, clips.score, threshold),
+            "uncertain": (verdicts[name] == "uncertain").mean(),
+            "false positives": (verdicts[name][clips.label == 0] == "fake").mean(),
+            "missed": (verdicts[name][clips.label == 1] == "real").mean(),
         }
     return percent(pd.DataFrame(rows).T)
+
+
+def readme(table: pd.DataFrame) -> str:
+    """The README's table, from `degradations`."""
+    words = {name: f"{row.eer} [{row.low}, {row.high}]".replace("%", " %") for name, row in table.iterrows()}
+    rows = [
+        [FIRST[name], words[name], *table.loc[name, ["uncertain", "false positives"]].str.replace("%", " %")]
+        for name in FIRST
+    ]
+    heads = ["recordings of `testing`", "equal error rate [95 % interval]", "uncertain", "genuine speech called fake"]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [heads, ["---"] * len(heads), *rows])
 
 
 def shifts(degraded: pd.DataFrame) -> pd.DataFrame:

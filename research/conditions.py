@@ -16,6 +16,7 @@ from dfa_utils import degradations
 from dfa_utils.augment import convolve
 from dfa_utils.degradations import add_white_noise, score_degraded
 from dfa_utils.inference import Detector
+from research.received import encode
 
 CLEAN = "clean", np.nan
 UNDECIDED = 0.5  # the score of a clip that is silent after its degradation
@@ -94,6 +95,7 @@ def _through_loudspeaker(waveform: torch.Tensor, sample_rate: int, generator: np
 OTHERS = {
     "clean": lambda wave, level, rate, rng: wave,
     "rerecording": play_and_record,  # s of RT60
+    "opus": lambda wave, kbit, rate, rng: torch.from_numpy(encode(wave.numpy(), rng, "opus", kbit)),  # kbit/s; 16 kHz
     "offset": lambda wave, offset, rate, rng: wave + offset,  # FS
     "silence": lambda wave, seconds, rate, rng: pad(wave, (math.ceil(seconds * rate), 0)),  # s in front
 }

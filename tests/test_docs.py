@@ -282,14 +282,6 @@ def test_the_glossary_holds_every_new_word_of_the_notebooks():
         assert new - terms == set(), path.stem
 
 
-def test_the_gallery_shows_every_notebook(site):
-    gallery = page_at(site / "gallery.html")
-    for path in NOTEBOOKS:
-        pictures = [url for url in gallery.loads if url.startswith(f"gallery/{path.stem}-")]
-        assert pictures, path.stem
-        assert len(pictures) <= sum(url.startswith(f"notebooks/{path.stem}.html#") for url in gallery.links)
-
-
 def test_the_readme_is_short_and_its_figures_are_those_of_the_card():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) <= 80

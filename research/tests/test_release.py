@@ -157,7 +157,7 @@ def test_the_card_is_rebuilt_from_the_tables(released):
 def test_level_does_not_change_a_score(released):
     degraded = pd.read_csv(released / "degraded_testing.csv")
     assert (degraded["gain -20"] - degraded["clean"]).abs().mean() < 0.02
-    assert list(degraded.columns[1:3]) == ["clean", "noise 20"]
+    assert list(degraded.columns[1:3]) == ["clean", "mp3 64"]
 
 
 def test_the_stored_tables_are_of_the_released_detector_and_of_the_same_clips():
