@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import nn
 
-from dfa_utils.config import LAST_READER, Config
-from dfa_utils.models import SpectrogramDetector, build_model
+from dfa_utils.config import Config
+from dfa_utils.models import build_model
 from dfa_utils.support import write_atomically
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,8 @@ def load_checkpoint(path, device="cpu") -> tuple[nn.Module, dict]:
     file = find_checkpoint(path)
     header, tensors = read_tensors(file)
     try:
-        model, info = _build(header), json.loads(header["info"])
+        model = build_model(config=Config.from_json(header["config"]), pretrained=False)
+        info = json.loads(header["info"])
         check_info(info)
         restore(model, tensors)
     except ImportError as error:
@@ -151,10 +152,3 @@ def newest_run(data: str, model: str = "cnn", folder=None) -> Path | None:
 
 def _newest_first(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
-
-
-def _build(header: dict[str, str]) -> SpectrogramDetector:
-    """The detector that a header describes, with fresh weights. Raises ValueError for an ensemble."""
-    if "members" in header:
-        raise ValueError(f"ensembles have been removed; commit {LAST_READER} is the last that reads them")
-    return build_model(config=Config.from_json(header["config"]), pretrained=False)

@@ -8,14 +8,6 @@ from numbers import Integral, Real
 
 MOST_CHANNELS = 16  # entries of `channels`
 MOST_WEIGHTS = 2**25  # of all convolutions, and of the filter bank; a hostile checkpoint could exhaust memory
-LAST_READER = "7e0fb69"  # the last commit that reads checkpoints of retired models and settings
-
-# Older checkpoints have other names for some settings, and settings that no longer exist. Those in RETIRED must
-# have the value given here, which is what all models do now; those in IGNORED belong to models that no longer exist.
-FORMER_NAMES = {"scale": "frequency_scale", "centre": "mean_subtraction", "borrowed": "pretrained"}
-RETIRED = {"top_db": 80.0, "db_scale": 20.0, "gradient_norm": 1.0, "layer_decay": 1.0, "accumulate": 1}
-RETIRED |= {"recompute": False, "frozen_layers": 0, "views": [], "extra_spectrograms": []}
-IGNORED = ("width", "depth", "heads")
 
 
 def within(default, least, most):
@@ -112,9 +104,8 @@ class Config:
 
     @property
     def changed(self) -> dict:
-        """The settings that differ from their defaults, under the names of checkpoint format 1."""
-        former = {new: old for old, new in FORMER_NAMES.items()}
-        return {former.get(name, name): value for name, value in vars(self).items() if value != getattr(Config, name)}
+        """The settings that differ from their defaults."""
+        return {name: value for name, value in vars(self).items() if value != getattr(Config, name)}
 
     def to_json(self) -> str:
         """All fields as one JSON object."""
@@ -122,14 +113,8 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> "Config":
-        """The inverse of `to_json`, which also reads what older versions wrote.
-
-        Raises ValueError that names the settings which this version does not know or no longer supports.
-        """
-        values = {FORMER_NAMES.get(name, name): value for name, value in dict(json.loads(text)).items()}
-        former = {name: values.pop(name) for name in (*RETIRED, *IGNORED) if name in values}
-        gone = [name for name, value in former.items() if value != RETIRED.get(name, value)]
-        _require(not gone, f"the settings {gone} have been retired; commit {LAST_READER} is the last that reads them")
+        """The inverse of `to_json`; raises ValueError that names the settings which this version does not know."""
+        values = dict(json.loads(text))
         unknown = sorted(set(values) - {each.name for each in fields(cls)})
         _require(not unknown, f"unknown settings {unknown}: written by another version of dfa_utils")
         return cls(**values)

@@ -13,12 +13,11 @@ from torch import nn
 from torch.nn.functional import pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dfa_utils.config import LAST_READER, Config
+from dfa_utils.config import Config
 from dfa_utils.features import LogMel, SpecAugment, standardise
 from dfa_utils.support import look_up
 
 LEAST_SIZE = 32  # bands and frames; a vision model that halves its picture five times needs that many
-RETIRED_MODELS = ("ast", "conformer", "wav2vec2", "hubert", "wavlm", "statistics")  # which older checkpoints may name
 
 
 def _convolution(c_in: int, c_out: int, size: int, stride: int = 1) -> list[nn.Module]:
@@ -143,8 +142,6 @@ def count_parameters(module: nn.Module) -> int:
 
 def _back_end(config: Config, pretrained: bool) -> nn.Module:
     """The network behind the spectrogram, by the config's name."""
-    if config.model in RETIRED_MODELS:
-        raise ValueError(f"the model {config.model!r} has been removed; commit {LAST_READER} is the last that reads it")
     if config.model.startswith("timm:"):
         return Timm(config, pretrained)
     return look_up(BACK_ENDS | {"timm:NAME": None}, config.model, "model")(config)

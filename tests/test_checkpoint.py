@@ -2,7 +2,6 @@ import json
 import os
 import struct
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,75 +151,6 @@ def test_figures_that_make_no_sense_are_refused(tmp_path, tiny_config, info):
     save_checkpoint(tmp_path / "a.safetensors", build_model(config=tiny_config), info)
     with pytest.raises(CheckpointError, match=r"a\.safetensors"):
         Detector.load(tmp_path / "a.safetensors")
-
-
-def test_an_ensemble_names_the_commit_that_reads_it(saved):
-    header, tensors = read_tensors(saved[0] / "best.safetensors")
-    save_file(tensors, saved[0] / "both.safetensors", header | {"members": json.dumps([header["config"]])})
-    with pytest.raises(CheckpointError, match=r"both\.safetensors: .*ensembles have been removed; commit 7e0fb69"):
-        load_checkpoint(saved[0] / "both.safetensors")
-
-
-# What checkpoints of commit 7e0fb69 say beside today's settings, and what they call some of these
-RETIRED = {"top_db": 80.0, "db_scale": 20.0, "gradient_norm": 1.0, "layer_decay": 1.0, "accumulate": 1}
-RETIRED |= {"recompute": False, "frozen_layers": 0, "views": [], "width": 144, "depth": 4, "heads": 4}
-FORMER = {"frequency_scale": "scale", "mean_subtraction": "centre", "pretrained": "borrowed"}
-
-
-def rewrite_as_old(path, changes=None, version="1"):
-    """Give a checkpoint the header that the commit would have written, with `changes` in its settings."""
-    header, tensors = read_tensors(path)
-
-    def old(text):
-        settings = {FORMER.get(name, name): value for name, value in json.loads(text).items()}
-        return json.dumps(settings | RETIRED | (changes or {}))
-
-    header["config"] = old(header["config"])
-    del header["format"]
-    save_file(tensors, path, metadata=header | ({"format": version} if version else {}))
-
-
-@pytest.fixture
-def models(tiny_config):
-    """A detector of each kind that the commit could write and that is still read."""
-    settings = {"mean_subtraction": "band", "frequency_scale": "linear", "mask_bands": 4}
-    timm = replace(tiny_config, model="timm:mobilenetv3_small_050")
-    return [build_model(config=each).eval() for each in (tiny_config, replace(tiny_config, **settings), timm)]
-
-
-@pytest.mark.parametrize("version", ["1", None])
-def test_a_detector_of_an_older_version_gives_the_same_scores(models, tmp_path, version):
-    waves = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
-    for model in models:
-        save_checkpoint(tmp_path / "a.safetensors", model, {"threshold": 0.3, "calibration": [0.5, 0.1]})
-        before = Detector.load(tmp_path / "a.safetensors").fingerprint
-        rewrite_as_old(tmp_path / "a.safetensors", version=version)
-        loaded, info = load_checkpoint(tmp_path / "a.safetensors")
-        assert torch.equal(loaded(waves), model(waves))
-        assert loaded.config == model.config
-        assert info == {"threshold": 0.3, "calibration": [0.5, 0.1]}
-        assert Detector.load(tmp_path / "a.safetensors").fingerprint == before
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"db_scale": 19.0}, r"the settings \['db_scale'\] have been retired"),
-        (
-            {"layer_decay": 0.9, "frozen_layers": 2},
-            r"the settings \['layer_decay', 'frozen_layers'\] have been retired",
-        ),
-        ({"model": "ast"}, "the model 'ast' has been removed"),
-        ({"model": "statistics"}, "the model 'statistics' has been removed"),
-        ({"views": [[128, 40, 10, 3_000.0, 8_000.0]]}, r"the settings \['views'\] have been retired"),
-        ({"model": "wav2vec2", "borrowed": "somewhere"}, "the model 'wav2vec2' has been removed"),
-    ],
-)
-def test_what_is_gone_names_the_commit_that_reads_it(saved, changes, reason):
-    path = saved[0] / "best.safetensors"
-    rewrite_as_old(path, changes)
-    with pytest.raises(CheckpointError, match=rf"best\.safetensors: .*{reason}; commit 7e0fb69 is the last"):
-        load_checkpoint(path)
 
 
 def test_only_a_newer_format_is_called_newer(saved):

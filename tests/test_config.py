@@ -13,16 +13,6 @@ def test_unknown_fields_are_named():
         Config.from_json('{"n_bels": 3}')
 
 
-def test_settings_of_older_checkpoints_are_read_under_their_new_names():
-    config = Config.from_json('{"scale": "linear", "centre": "band", "views": [], "top_db": 80.0, "heads": 5}')
-    assert (config.frequency_scale, config.mean_subtraction) == ("linear", "band")
-    assert config.changed == {"scale": "linear", "centre": "band"}
-    assert Config.from_json('{"extra_spectrograms": []}') == Config()
-    for name, value in (("top_db", "60.0"), ("views", "[[1]]"), ("extra_spectrograms", "[[128, 40, 20, 0.0, 4000.0]]")):
-        with pytest.raises(ValueError, match=rf"\['{name}'\] have been retired; commit 7e0fb69"):
-            Config.from_json(f'{{"{name}": {value}}}')
-
-
 @pytest.mark.parametrize(
     "bad",
     [

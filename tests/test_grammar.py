@@ -98,7 +98,7 @@ def test_a_checkpoints_header_makes_a_detector_or_a_checkpoint_error(tmp_path, t
     header["config"] = json.dumps(json.loads(header["config"]) | changes)
     header["info"] = json.dumps(info)
     if data.draw(st.booleans(), "something else in a field"):
-        header[data.draw(st.sampled_from([*header, "members"]))] = data.draw(st.one_of(JSON.map(json.dumps), st.text()))
+        header[data.draw(st.sampled_from([*header]))] = data.draw(st.one_of(JSON.map(json.dumps), st.text()))
     save_file(
         tensors, tmp_path / "b.safetensors", {k: v.encode("utf-8", "replace").decode() for k, v in header.items()}
     )

@@ -415,15 +415,6 @@ def test_threads_share_one_detector(detector, clips):
             assert [result.score for result in found] == alone
 
 
-def test_the_fingerprint_of_a_plain_cnn_is_that_of_older_versions(tiny_config):
-    """What the version with ensembles said of a detector whose weights are all 0.5; a third 0 says no more than two."""
-    model, info = parts(tiny_config)
-    for value in model.state_dict().values():
-        value.fill_(0.5)
-    for calibration in ([0.9, 0.1], [0.9, 0.1, 0.0]):
-        assert Detector(model, info | {"calibration": calibration}).fingerprint == "013312c509a6"
-
-
 @pytest.mark.parametrize(
     ("score", "ratio", "words"),
     [

@@ -68,12 +68,6 @@ def test_unknown_names_list_the_known():
         build_model("transformer")
 
 
-@pytest.mark.parametrize("name", ["ast", "conformer", "wav2vec2", "hubert", "wavlm", "statistics"])
-def test_models_that_are_gone_name_the_commit_that_has_them(name):
-    with pytest.raises(ValueError, match=f"{name}.* has been removed; commit 7e0fb69"):
-        build_model(name)
-
-
 def test_batch_norm_folds_into_the_convolutions_without_a_change():
     model = build_model()
     waves = torch.randn(8, 16_000, generator=generator)
