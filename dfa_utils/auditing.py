@@ -10,7 +10,7 @@ from scipy.sparse import triu
 
 from dfa_utils.cues import CURES, NUISANCE, SPECTRAL, measure_clip, probe
 from dfa_utils.dataset import refuse_gaps
-from dfa_utils.display import as_text, findings_html
+from dfa_utils.display import as_text, findings_html, formatted
 from dfa_utils.layouts import CLASSES, counted, read
 from dfa_utils.support import map_in_threads
 
@@ -40,7 +40,7 @@ class Findings:
         """The tables behind the verdicts, by title."""
         probes = "AUC of each cue (low, high: 95 % interval on training; for all cues together, on validation)"
         formats = "File formats: codec, sample rate (Hz), channels"
-        return {"Clips and problems": self.problems, formats: self.formats, probes: self.probes.round(2)}
+        return {"Clips and problems": self.problems, formats: self.formats, probes: formatted(self.probes, "{:.2f}")}
 
     @property
     def nothing_found(self) -> str:

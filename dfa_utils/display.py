@@ -140,14 +140,13 @@ def run_html(folder: Path, epochs: Sequence[dict], best: int) -> str:
 
 
 def formatted(frame: pd.DataFrame, pattern: str, **names: str) -> pd.DataFrame:
-    """Some columns as text under new names: formatted(frame, "{:.1%}", eer="EER")."""
-    return frame[[*names]].map(pattern.format).rename(columns=names)
+    """All columns as text, or some under new names: formatted(frame, "{:.1%}", eer="EER"). NaN becomes "unknown"."""
+    return frame[[*(names or frame)]].map(pattern.format, na_action="ignore").fillna("unknown").rename(columns=names)
 
 
 def interval(low: pd.Series, high: pd.Series) -> pd.Series:
     """Two columns of shares as one of text: [9.1%, 15.8%]."""
-    text = "[" + low.map("{:.1%}".format) + ", " + high.map("{:.1%}".format) + "]"
-    return text.where(low.notna(), "unknown")
+    return ("[" + low.map("{:.1%}".format) + ", " + high.map("{:.1%}".format) + "]").where(low.notna(), "unknown")
 
 
 def summary_table(summary: pd.DataFrame) -> pd.DataFrame:

@@ -29,8 +29,7 @@ class Summary(pd.DataFrame):
     _constructor = property(lambda self: Summary)  # copies and selections are tables of this kind too
 
     def _repr_html_(self) -> str:
-        whole = "threshold" in self.attrs and [*self.columns] == COLUMNS
-        if not whole:
+        if "threshold" not in self.attrs or [*self.columns] != COLUMNS:
             return super()._repr_html_()
         notes = [paragraph(f"{split}: {note}.") for split, note in self.attrs.get("notes", {}).items()]
         return summary_html(self, self.attrs["threshold"]) + (block(*notes) if notes else "")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dfa_utils import display, evaluation, plots
+from dfa_utils.layouts import counted
 from dfa_utils.support import write_atomically
 
 
@@ -99,7 +100,7 @@ def _in_words(part: pd.DataFrame, row: pd.Series, threshold: float, detector: st
     interval = display.interval(pd.Series(row.eer_low), pd.Series(row.eer_high))[0]  # or "unknown"
     return (
         f"The detector (fingerprint {detector}) was evaluated on the {row.name} split of the data set with fingerprint "
-        f"{data}: {row.n_real:.0f} real clips ({_named(part, 0, 'speaker')}) and {row.n_fake:.0f} fake clips "
+        f"{data}: {counted(int(row.n_real), 'real clip')} ({_named(part, 0, 'speaker')}) and {counted(int(row.n_fake), 'fake clip')} "
         f"({_named(part, 1, 'system')}). At the threshold {threshold:.3f}, fixed on validation, the half total error "
         f"rate was {row.hter:.1%} (accuracy {row.accuracy:.1%}, F1 {row.f1:.1%}). The equal error rate was "
         f"{row.eer:.1%} (95 % interval {interval}: the wider of a bootstrap by {drawn_by} and Wilson's interval), "

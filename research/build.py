@@ -151,11 +151,11 @@ def sources(manifest: pd.DataFrame) -> pd.DataFrame:
     clips = manifest[manifest.split == "training"].reindex(
         columns=["source_repo", "label", "licence", "underlying_data"]
     )
-    pages = clips.fillna({"licence": "", "underlying_data": ""}).groupby("source_repo")
+    words = ["licence", "underlying_data"]
+    clips[words] = clips[words].astype(object).fillna("")
+    pages = clips.groupby("source_repo")
     table = pages.agg(real=("label", lambda x: int((x == 0).sum())), fake=("label", "sum"), size=("label", "size"))
-    table = table.join(pages[["licence", "underlying_data"]].first()).sort_values(
-        "size", ascending=False, kind="stable"
-    )
+    table = table.join(pages[words].first()).sort_values("size", ascending=False, kind="stable")
     return (
         table.drop(columns="size").rename_axis("source").rename(columns={"underlying_data": "recordings"}).reset_index()
     )

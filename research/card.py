@@ -1,4 +1,4 @@
-"""Write the model card's tables, and their picture, from the tables of results: python -m research.card."""
+"""Write the tables of the model card and the README, and a picture, from the results: python -m research.card."""
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ from research.generators import draw, missed_by_kind
 from research.tables import RESULTS, read_table, write_table
 
 README = Path(__file__).parents[1] / "README.md"
-START, END = "<!-- tables: python -m research.card -->", "<!-- end of tables -->"
+MARKS = "<!-- {}: python -m research.card -->", "<!-- end of {} -->"  # around what this command writes
 HARMLESS = ["gain -20", "gain 20", "offset 0.1", "silence 1"]  # conditions that must not change a score
 LARGEST = 20  # sources that the card lists; sources.csv has all
 FIRST = {"clean": "as they are", "mp3 64": "MP3, 64 kbit/s", "opus 24": "messenger (Opus, 24 kbit/s)"}
@@ -26,7 +26,7 @@ LENGTHS = [0, 0.5, 1, 2, np.inf]  # s; bounds of the groups of recordings by len
 
 
 def main(arguments=None) -> int:
-    """Put the tables into the card, between its two marks; write missed_by_generator.csv and kinds.png."""
+    """Put the tables into the card and the README, between their marks; write missed_by_generator.csv and kinds.png."""
     top = argparse.ArgumentParser("python -m research.card", description="The model card's tables, from the results.")
     top.add_argument(
         "folder", nargs="?", type=Path, help="what build --out wrote (default: dfa_utils/weights and research/results)"
@@ -37,21 +37,19 @@ def main(arguments=None) -> int:
     write_table(results / "missed_by_generator.csv", by_kind)
     draw(by_kind, results / "kinds.png")
     card = weights / "MODEL_CARD.md"
-    before, rest = card.read_text(encoding="utf-8").split(START)
-    detector = Detector.load(weights / RELEASED.name)
-    text = f"{before}{START}\n\n{tables(results, detector, by_kind)}\n{END}{rest.split(END)[1]}"
-    write_atomically(card, text.encode())
+    first = summary_table(degradations(results))
+    put(card, "summary", first)
+    put(card, "tables", tables(results, Detector.load(weights / RELEASED.name), by_kind))
     if not folder:
-        write_readme(results)
+        put(README, "summary", first)
     return 0
 
 
-def write_readme(results: Path) -> None:
-    """Put its table into the README, between the same two marks."""
-    before, rest = README.read_text(encoding="utf-8").split(START)
-    write_atomically(
-        README, f"{before}{START}\n\n{readme(degradations(results))}\n\n{END}{rest.split(END)[1]}".encode()
-    )
+def put(path: Path, name: str, text: str) -> None:
+    """Replace what is between two MARKS in a file."""
+    start, end = (mark.format(name) for mark in MARKS)
+    before, rest = path.read_text(encoding="utf-8").split(start)
+    write_atomically(path, f"{before}{start}\n\n{text.strip()}\n\n{end}{rest.split(end)[1]}".encode())
 
 
 def tables(results: Path, detector: Detector, by_kind: pd.DataFrame) -> str:
@@ -153,8 +151,8 @@ def degradations(results: Path) -> pd.DataFrame:
     return percent(pd.DataFrame(rows).T)
 
 
-def readme(table: pd.DataFrame) -> str:
-    """The README's table, from `degradations`."""
+def summary_table(table: pd.DataFrame) -> str:
+    """The table of the README and at the top of the card, from `degradations`."""
     words = {name: f"{row.eer} [{row.low}, {row.high}]".replace("%", " %") for name, row in table.iterrows()}
     rows = [
         [FIRST[name], words[name], *table.loc[name, ["uncertain", "false positives"]].str.replace("%", " %")]

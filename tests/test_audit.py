@@ -222,6 +222,8 @@ def test_few_training_clips_get_no_cue_verdict(toy):
     found = audit(toy)
     assert found.verdicts == []
     assert "their sound was not judged: 20 real and 9 fake training clips are too few (10 of each" in str(found)
+    found.probes.loc["rms_db", "validation"] = np.nan  # as where a class has fewer than two clips there
+    assert not any("NaN" in shown for shown in (str(found), found._repr_html_()))
 
 
 def test_verdicts_carry_figure_and_cure(toy):

@@ -201,6 +201,16 @@ def test_a_page_needs_both_classes_and_may_have_no_mistake(scored):
     assert "Every verdict was correct" in as_html(scores.assign(score=0.8 * scores.label + 0.1), 0.5)
 
 
+@pytest.mark.parametrize("counts", [(1, 1), (5, 1), (1, 5)])
+def test_with_one_clip_of_a_class_no_page_table_or_paragraph_says_nan(counts):
+    clips = [(split, label) for split in ("validation", "testing") for label in (0, 1) for _ in range(counts[label])]
+    scores = pd.DataFrame(clips, columns=["split", "label"]).assign(system="", speaker="")
+    scores = scores.assign(path=[f"{i}.wav" for i in scores.index], score=np.linspace(0.1, 0.9, len(scores)))
+    shown = [paragraph(scores, 0.5, "abc", "def"), as_text(tables(scores, 0.5))]
+    shown += [Checker(html).text for html in (as_html(scores, 0.5), summarise(scores, 0.5)._repr_html_())]
+    assert not any(re.search(r"\bnan", text, re.IGNORECASE) for text in shown)
+
+
 def test_the_theme_loads_nothing_and_its_text_is_legible():
     style = STYLE.read_text(encoding="utf-8")
     assert not re.search(r"url\(|@import|https?:", style)

@@ -139,12 +139,14 @@ def test_each_kind_has_the_share_missed_at_the_detectors_threshold():
 
 
 def test_the_card_is_rebuilt_from_the_tables(released):
-    (released / "MODEL_CARD.md").write_text(f"# Card\n\n{card.START}\nwhat was there\n{card.END}\nend\n")
+    marks = [mark.format(name) for name in ("summary", "tables") for mark in card.MARKS]
+    (released / "MODEL_CARD.md").write_text("# Card\n\n{}\nwhat was there\n{}\nwords\n{}\n{}\nend\n".format(*marks))
     card.main([str(released)])
     text = (released / "MODEL_CARD.md").read_text()
     assert text.startswith("# Card")
     assert text.endswith("end\n")
     assert "what was there" not in text
+    assert text.index("| messenger (Opus, 24 kbit/s) |") < text.index("words") < text.index("| opus 24 |")
     assert (released / "kinds.png").stat().st_size > 10_000
     assert "| page0 | 3 | 3 |  |  |" in text  # of training
     for words in ("testing", "telephone 8", "gain -20", "t1", "opus 24", "received", "this", "this - same"):
