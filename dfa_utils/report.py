@@ -104,8 +104,8 @@ def _in_words(part: pd.DataFrame, row: pd.Series, threshold: float, detector: st
         f"{counted(int(row.n_fake), 'fake clip')} ({_named(part, 1, 'system')}). At the threshold {threshold:.3f}, "
         f"fixed on validation, the half total error rate was {row.hter:.1%} (accuracy {row.accuracy:.1%}, F1 "
         f"{row.f1:.1%}). The equal error rate was {row.eer:.1%} (95 % interval {interval}: the wider of a bootstrap by "
-        f"{drawn_by} and Wilson's interval), minDCF {row.min_dcf:.3f}, actDCF {row.act_dcf:.3f} (costs of ASVspoof 5) and Cllr "
-        f"{row.cllr:.3f} bits (minCllr {row.min_cllr:.3f})."
+        f"{drawn_by} and Wilson's interval), minDCF {row.min_dcf:.3f}, actDCF {row.act_dcf:.3f} (costs of ASVspoof 5) "
+        f"and Cllr {row.cllr:.3f} bits (minCllr {row.min_cllr:.3f})."
     )
 
 
