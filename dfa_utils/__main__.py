@@ -204,14 +204,6 @@ def toy(
     _say(f"{folder}: {sum(1 for _ in folder.rglob('*.wav'))} clips" + (f" with the trap {trap}" if trap else ""))
 
 
-@_command("cache --clear")
-def cache(clear: Annotated[bool, typer.Option("--clear", help="delete all of them")] = False):
-    """Tell where decoded clips are kept, how many there are, and how large they are."""
-    from dfa_utils import cache as clips
-
-    _say(clips.describe(clear))
-
-
 def _scan(root: str, **options):
     """The data set; the first process on a machine checks it, so that the others find its clips decoded."""
     with this_process().local_main_process_first():

@@ -61,23 +61,6 @@ def cache_folder() -> Path | None:
     return None if named.lower() == "off" else Path(named or Path(home, "dfa_utils")).expanduser()
 
 
-def describe(empty: bool = False) -> str:
-    """Where decoded clips are kept and how many there are, in a sentence; with `empty` they are deleted first.
-
-    Only files with the names of entries are counted and deleted.
-    """
-    folder = cache_folder()
-    if folder is None:
-        return "the cache is off (DFA_CACHE)"
-    for file in find_entries(folder) if empty else ():
-        file.unlink(missing_ok=True)
-        with suppress(OSError):  # there are other files beside it
-            file.parent.rmdir()
-    files = find_entries(folder)
-    size = sum(file.stat().st_size for file in files)
-    return f"{folder}: {len(files):,} decoded clips, {size / 1e6:,.1f} MB"
-
-
 def find_entries(folder: Path) -> list[Path]:
     """All entries of the cache, with those that a kill left half written."""
     return [file for file in folder.glob("[0-9a-f][0-9a-f]/*") if ENTRY.fullmatch(file.name)]

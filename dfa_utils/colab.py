@@ -85,7 +85,7 @@ def usable_root(root, *needed: str) -> Path:
 
 
 def results_folder() -> Path:
-    """`research/results` of the checkout: the tables of measurements that notebooks 06 and 07 read.
+    """`research/results` of the checkout: the tables of measurements that some notebooks read.
 
     Raises DataError where the current folder is not in a checkout of the project.
     """

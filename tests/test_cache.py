@@ -14,7 +14,7 @@ from conftest import RATE, hiss, tone
 
 from dfa_utils import cache
 from dfa_utils.audio import AudioError, load_audio
-from dfa_utils.cache import describe, find_entries, open_clip
+from dfa_utils.cache import find_entries, open_clip
 
 rng = np.random.default_rng(0)
 
@@ -106,20 +106,6 @@ def test_by_default_it_is_a_folder_of_the_user(monkeypatch, tmp_path):
     assert cache.cache_folder() == tmp_path / "dfa_utils"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache.cache_folder() == Path.home() / ".cache" / "dfa_utils"
-
-
-def test_clearing_deletes_entries_and_leaves_other_peoples_files(folder, clip):
-    open_clip(clip, RATE)
-    (entry,) = find_entries(folder)
-    others = [folder / name for name in ("de/my_embeddings.npy", "en/thesis.txt", f"xy/{entry.name}", entry.name)]
-    for other in others:
-        other.parent.mkdir(exist_ok=True)
-        other.touch()
-    assert describe() == f"{folder}: 1 decoded clips, {entry.stat().st_size / 1e6:.1f} MB"
-    entry.with_name(f".{entry.name}.1-2.part").touch()  # as a kill leaves it
-    assert describe(empty=True) == f"{folder}: 0 decoded clips, 0.0 MB"
-    assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(others)
-    assert not entry.parent.exists()
 
 
 FILL = "import sys; from dfa_utils.dataset import find_unusable; from dfa_utils.layouts import find_audio; " \

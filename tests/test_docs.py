@@ -5,6 +5,7 @@ import functools
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -225,6 +226,7 @@ def test_every_command_is_shown():
 def desk(tmp_path, monkeypatch):
     """A folder with what the examples speak of: the toy data, recordings named by speaker, two tables."""
     (tmp_path / "data").symlink_to(ROOT / "data")
+    shutil.copyfile(ROOT / "tests" / "tone.m4a", tmp_path / "my_recording.m4a")
     rng = np.random.default_rng(0)
     for label in ("real", "fake"):
         (tmp_path / "mine" / label).mkdir(parents=True)

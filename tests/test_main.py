@@ -24,7 +24,6 @@ from joblib import parallel_config
 from typer.main import get_command
 
 from dfa_utils import Config, Detector, Prediction, __main__, build_model, toy
-from dfa_utils.cache import open_clip
 from dfa_utils.checkpoint import save_checkpoint
 from dfa_utils.dataset import scan
 from dfa_utils.evaluation import confusions, score_clips, summarise
@@ -263,16 +262,6 @@ def test_toy_makes_a_data_set(tmp_path, monkeypatch, capsys):
         assert call("toy", tmp_path / "toy", "--size", "fixture", "--trap", "level") == 0
     clips = len(pd.read_csv(tmp_path / "toy" / "manifest.csv"))
     assert capsys.readouterr().out == f"{tmp_path / 'toy'}: {clips} clips with the trap level\n"
-
-
-def test_the_cache_is_described_and_cleared(folder, monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("DFA_CACHE", str(tmp_path / "cache"))
-    open_clip(folder / "b.mp3", 16_000)
-    assert call("cache") == call("cache", "--clear") == 0
-    monkeypatch.setenv("DFA_CACHE", "off")
-    assert call("cache") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [": 1 decoded" in lines[0], ": 0 decoded" in lines[1], "off" in lines[2]] == [True] * 3
 
 
 @pytest.mark.parametrize(
