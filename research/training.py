@@ -2,7 +2,8 @@
 
 Six versions of every clip are computed once and kept as spectrograms in half precision: the clip itself, one after
 CHANNELS, two as `received` leaves them, and two after both. A batch draws pages by the inverse square root of their
-size, so that no page of a hundred clips dominates. Training continues after the last epoch that was saved.
+size, so that no page of a hundred clips dominates. Training continues after the last epoch that was saved. With
+--start and --teachers a network continues from another one, and imitates the mean of several.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +27,7 @@ from torch.optim.swa_utils import update_bn
 
 from dfa_utils.audio import fit_length, load_audio
 from dfa_utils.augment import CHANNELS, Augmentation
-from dfa_utils.checkpoint import save_checkpoint
+from dfa_utils.checkpoint import load_checkpoint, save_checkpoint
 from dfa_utils.config import Config
 from dfa_utils.dataset import scan
 from dfa_utils.features import LogMel, standardise
@@ -42,13 +43,15 @@ KEPT = ("clean", "channels", *2 * ("received", "received and channels"))  # the 
 COPIES, SPEECH = 0.2, 0.1  # share of the fakes that are copies by vocoders, and of the reals that are further speech
 SHORT, ROLLED = 0.15, 0.5  # share of clips that are cut to a fifth to three quarters and repeated; that are rotated
 SMOOTHING, WARM_UP, MAX_GRAD_NORM = 0.03, 0.2, 1.0
+IMITATION = 0.7  # weight of the teachers' answers in the loss, where there are teachers
 EPOCH, CHUNK, NORM_BATCHES = 12_000, 64, 40  # clips per epoch; clips that one process prepares at once
 
 
 def main(arguments=None) -> int:
     """Keep the versions of all clips, and train on them."""
     options = parser().parse_args(arguments)
-    config = replace(RELEASE, epochs=max(options.epochs, 1), seed=options.seed, frequency_scale=options.frequency_scale)
+    config = replace(RELEASE, epochs=max(options.epochs, 1), seed=options.seed, learning_rate=options.rate)
+    config = replace(config, frequency_scale=options.frequency_scale)
     clips = training_clips(options.data, options.copies, options.speech)
     kept = {
         source: keep_versions(part.path.tolist(), Path(options.versions) / source, config, options.processes)
@@ -56,7 +59,11 @@ def main(arguments=None) -> int:
     }
     if options.epochs:
         torch.set_num_threads(options.threads)
-        train(config, Batches(clips, kept, config.batch_size), Path(options.run))
+        batches, teachers = (
+            Batches(clips, kept, config.batch_size),
+            [load_checkpoint(each)[0] for each in options.teachers],
+        )
+        train(config, batches, Path(options.run), options.start, teachers)
     return 0
 
 
@@ -69,7 +76,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--copies", metavar="FOLDER", help="what research.copies wrote")
     top.add_argument("--speech", metavar="FOLDER", help="what research.debian_speech wrote")
     top.add_argument("--epochs", type=int, default=90, help=f"of {EPOCH:,} clips each; 0: only keep the versions")
+    top.add_argument("--rate", type=float, default=RELEASE.learning_rate, help="peak of the learning rate")
     top.add_argument("--seed", type=int, default=0)
+    top.add_argument("--start", metavar="FILE", help="the weights of a detector to begin with, instead of random ones")
+    top.add_argument("--teachers", nargs="*", default=[], metavar="FILE", help="detectors whose mean is imitated")
     top.add_argument("--frequency-scale", default="mel", choices=("mel", "linear"))
     top.add_argument("--processes", type=int, default=2, help="that compute versions")
     top.add_argument("--threads", type=int, default=1, help="of training")
@@ -178,12 +188,16 @@ class Batches:
         return chosen
 
 
-def train(config: Config, batches: Batches, folder: Path) -> Path:
+def train(config: Config, batches: Batches, folder: Path, start: str | None = None, teachers: Sequence = ()) -> Path:
     """Train for config.epochs epochs and return last.safetensors; an interrupted training continues.
 
-    Batch norm's statistics are computed at the end, by the final weights (Wu and Johnson 2021).
+    `start` is the checkpoint of a detector to begin with. With `teachers` the network learns to give the mean of their
+    answers as well as the right ones (distillation: Hinton, Vinyals and Dean 2015, arXiv 1503.02531). Batch norm's
+    statistics are computed at the end, by the final weights (Wu and Johnson 2021).
     """
     detector, history, steps = build_model(config=config), [], EPOCH // config.batch_size
+    if start:
+        detector.load_state_dict(load_checkpoint(start)[0].state_dict())
     optimizer = torch.optim.AdamW(detector.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = OneCycleLR(optimizer, config.learning_rate, config.epochs * steps, pct_start=WARM_UP)
     state, precision = folder / "state.pt", torch.bfloat16 if bf16_is_faster(detector, config) else torch.float32
@@ -191,7 +205,7 @@ def train(config: Config, batches: Batches, folder: Path) -> Path:
         saved = torch.load(state, weights_only=True)
         for part, values in zip((detector, optimizer, schedule), saved["parts"], strict=True):
             part.load_state_dict(values)
-        history = saved["history"]
+        history, precision = saved["history"], getattr(torch, saved["precision"])
     for epoch in range(len(history), config.epochs):
         started, losses, seed = time.monotonic(), [], config.seed * 1_000_003 + epoch
         torch.manual_seed(seed)
@@ -200,7 +214,10 @@ def train(config: Config, batches: Batches, folder: Path) -> Path:
             spectrograms = spectrograms.to(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
                 logits = detector.classify(spectrograms).float()
+                targets = taught(teachers, spectrograms) if teachers else None
             loss = cross_entropy(logits, labels, label_smoothing=SMOOTHING)
+            if teachers:
+                loss = (1 - IMITATION) * loss + IMITATION * cross_entropy(logits, targets)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(detector.parameters(), MAX_GRAD_NORM)
@@ -208,12 +225,18 @@ def train(config: Config, batches: Batches, folder: Path) -> Path:
             schedule.step()
             losses.append(loss.item())
         history.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "seconds": time.monotonic() - started})
-        save_state(state, (detector, optimizer, schedule), history)
+        save_state(state, (detector, optimizer, schedule), history, precision)
         write_atomically(folder / "history.csv", pd.DataFrame(history).to_csv(index=False).encode())
         print(f"{folder.name} epoch {epoch + 1}: loss {np.mean(losses):.4f}", flush=True)
     settle_batch_norm(detector, batches)
     save_checkpoint(folder / "last.safetensors", detector.eval(), {"seed": config.seed, "precision": str(precision)})
     return folder / "last.safetensors"
+
+
+@torch.no_grad()
+def taught(teachers: Sequence[SpectrogramDetector], spectrograms: torch.Tensor) -> torch.Tensor:
+    """The probabilities [B, 2] by the mean of the teachers' logits."""
+    return torch.stack([each.classify(spectrograms).float() for each in teachers]).mean(dim=0).softmax(dim=1)
 
 
 def settle_batch_norm(detector: SpectrogramDetector, batches: Batches) -> None:
@@ -222,10 +245,11 @@ def settle_batch_norm(detector: SpectrogramDetector, batches: Batches) -> None:
     update_bn((standardise(each, detector.config.mean_subtraction) for each, _ in drawn), detector.back_end)
 
 
-def save_state(path: Path, parts: tuple, history: list[dict]) -> None:
-    """Write what training continues from, in one step."""
+def save_state(path: Path, parts: tuple, history: list[dict], precision: torch.dtype) -> None:
+    """Write what training continues from, in one step; a training goes on in the precision that it began with."""
     with atomic_file(path) as file:
-        torch.save({"parts": [each.state_dict() for each in parts], "history": history}, file)
+        state = {"parts": [each.state_dict() for each in parts], "history": history}
+        torch.save(state | {"precision": str(precision).removeprefix("torch.")}, file)
 
 
 def bf16_is_faster(detector: SpectrogramDetector, config: Config) -> bool:

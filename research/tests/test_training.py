@@ -145,6 +145,21 @@ def test_training_learns_and_continues_where_it_was_stopped(clips, kept, config,
     assert losses.iloc[-1] < 0.8 * losses.iloc[0]
 
 
+def test_a_student_starts_with_given_weights_and_imitates(clips, kept, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "EPOCH", 32)
+    monkeypatch.setattr(training, "bf16_is_faster", lambda *_: False)
+    batches = training.Batches(clips, {"data": kept}, config.batch_size)
+    files = [training.train(replace(config, seed=seed, epochs=1), batches, tmp_path / str(seed)) for seed in (0, 1)]
+    teachers = [load_checkpoint(file)[0] for file in files]
+    (x, _), *_ = batches.draw(1, np.random.default_rng(0))
+    odds = [each.classify(x).diff(dim=1) for each in teachers]
+    assert torch.allclose(training.taught(teachers, x)[:, 1:], torch.stack(odds).mean(dim=0).sigmoid(), atol=1e-5)
+    still = replace(config, seed=2, epochs=1, learning_rate=1e-9)
+    started = training.train(still, batches, tmp_path / "student", start=str(files[0]), teachers=teachers)
+    head = load_checkpoint(started)[0].back_end.head.weight
+    assert torch.allclose(head, teachers[0].back_end.head.weight, atol=1e-5)
+
+
 def test_a_copy_has_the_length_and_the_peak_of_its_clip(tmp_path):
     path = tmp_path / "voice.wav"
     path.write_bytes(wav_bytes(voice(1.3), RATE))
