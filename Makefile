@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 NODE_MODULES := web/node_modules/.package-lock.json
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 SAMPLES := data/toy/testing/real/voice15-005.wav data/toy/testing/fake/voice16-019.wav
+COMPILE := import librosa; x = librosa.tone(200, sr=16_000, length=16_000); librosa.yin(x, fmin=60, fmax=400, sr=16_000)
+COMPILE += ; librosa.feature.spectral_contrast(y=x, sr=16_000)
 EXECUTE := $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.record_timing=False
 export TQDM_DISABLE := 1
 export JUPYTER_PLATFORM_DIRS := 1
@@ -21,6 +23,7 @@ $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
+	$(BIN)/python -c "$(COMPILE)"  # once: processes that compiled for the same cache at the same time have crashed
 	touch $@
 
 $(NODE_MODULES): web/package.json web/package-lock.json $(READY)
